@@ -1,0 +1,60 @@
+# Every target sets up what it needs: a machine with python3 (3.11 or newer), pip and venv is enough.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test bench lint format lab wheel clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+# One environment, and one stamp for each set of packages in it: a stamp is older than pyproject.toml or
+# constraints.txt only when there is something to install.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit("distillcalc needs Python 3.11 or newer. Got " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[dev]'
+	@touch $(VENV)/.core $@
+
+$(VENV)/.notebook: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[notebook]'
+	@touch $(VENV)/.core $@
+
+demo: $(VENV)/.core ## recommend for the built-in workload "support triage"
+	$(BIN)/distillcalc recommend support-triage
+
+test: $(VENV)/.dev ## run the tests, two at a time
+	$(BIN)/pytest -q -n 2
+
+bench: $(VENV)/.dev ## time the calculator on this machine
+	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only
+
+lint: $(VENV)/.dev ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## format, and repair what can be repaired safely
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lab: $(VENV)/.notebook ## open the guided notebooks
+	$(BIN)/jupyter lab notebooks/
+
+wheel: $(VENV)/.dev ## build the wheel and the sdist into dist/, checked in an empty environment
+	scripts/check_wheel.sh dist
+
+clean: ## remove the environment, builds and caches (runs/ stays)
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find distillcalc tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,257 @@
+"""The catalog: every authored table in one object, with the user's own rows laid over it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from distillcalc.catalog import prices
+from distillcalc.catalog.prices import Processing, TokenPriceOverride, TokenPrices, split_ref
+from distillcalc.catalog.schema import (
+    TABLES,
+    ApiRow,
+    Commitment,
+    FineTunePriceRow,
+    GpuPriceRow,
+    GpuRow,
+    ModelRow,
+    RetirementRow,
+    Row,
+    TermsRow,
+)
+from distillcalc.errors import InputError, UnknownName, near_matches
+from distillcalc.provenance import Provenance
+from distillcalc.resources import data_folder
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+Overrides = Mapping[str, Any]  # {table: {key: {field: value}}}, checked when it is laid over
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is known, by table and key.
+
+    ``Catalog.load()`` reads the shipped tables once; ``with_overrides`` returns a new catalog with a
+    user's rows laid over them, field by field.
+    """
+
+    models: Mapping[str, ModelRow]
+    terms: Mapping[str, TermsRow]
+    retirements: Mapping[str, RetirementRow]
+    finetune_prices: Mapping[str, FineTunePriceRow]
+    gpus: Mapping[str, GpuRow]
+    gpu_prices: Mapping[str, GpuPriceRow]
+    apis: Mapping[str, ApiRow]
+    token_prices_given: Mapping[str, TokenPriceOverride] = field(default_factory=dict)
+    _apis: dict[str, ApiRow | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, overrides: Overrides | str | Path | None = None) -> Catalog:
+        """The shipped catalog, with the user's rows over it.
+
+        Parameters
+        ----------
+        overrides : ``{table: {key: {field: value}}}``, or the path of a TOML file that holds it.
+
+        Raises
+        ------
+        InputError
+            If a row does not fit, naming its file, its key and what would be right.
+        """
+        shipped = _shipped(data_folder())
+        if isinstance(overrides, (str, Path)):
+            from distillcalc.workload.files import parse_toml, read_text
+
+            file = Path(overrides)
+            overrides = parse_toml(read_text(file), file.name)
+        return shipped.with_overrides(overrides) if overrides else shipped
+
+    def with_overrides(self, overrides: Overrides) -> Catalog:
+        """A new catalog with these rows laid over this one's."""
+        tables: dict[str, Any] = {name: dict(getattr(self, name)) for name in TABLES}
+        given = dict(self.token_prices_given)
+        for table, rows in overrides.items():
+            if table not in tables and table != "token_prices":
+                near = near_matches(table, [*TABLES, "token_prices"])
+                raise InputError(
+                    f"unknown catalog table {table!r} in overrides. "
+                    + (f"Did you mean {near[0]}?" if near else f"Known: {', '.join([*TABLES, 'token_prices'])}")
+                )
+            if not isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows.values()):
+                raise InputError(f"overrides.{table} holds rows by key, for example [overrides.{table}.some-key]")
+            for key, values in rows.items():
+                where = f"overrides.{table}.{key}"
+                if table == "token_prices":
+                    given[key] = _row(TokenPriceOverride, values, where)
+                    continue
+                old = tables[table].get(key)
+                stamp = {"source": "given by the user", "checked": date.today(), "confidence": "high"}
+                merged = {**(old.model_dump() if old else {}), **stamp, **values}
+                tables[table][key] = _row(TABLES[table], merged, where)
+        return Catalog(**tables, token_prices_given=given)
+
+    def model(self, name: str) -> ModelRow:
+        """A model by its id; raises :class:`UnknownName` with near matches."""
+        return self._get("model", self.models, name, "See `distillcalc catalog models`.")
+
+    def gpu(self, name: str) -> GpuRow:
+        """A GPU by its id; raises :class:`UnknownName` with near matches."""
+        return self._get("GPU", self.gpus, name, "See `distillcalc catalog gpus`.")
+
+    @staticmethod
+    def _get(kind: str, table: Mapping[str, AnyRow], name: str, hint: str) -> AnyRow:
+        if name not in table:
+            raise UnknownName(kind, name, table, hint)
+        return table[name]
+
+    def model_of(self, ref: str) -> tuple[str, ModelRow] | None:
+        """The catalog's row for a model id or a provider/model, if it has one."""
+        if ref in self.models:
+            return ref, self.models[ref]
+        return next(((name, row) for name, row in self.models.items() if ref in row.price_refs), None)
+
+    def price_ref(self, name: str) -> str:
+        """provider/model for a name that is that already, or a catalog id.
+
+        Raises
+        ------
+        UnknownName
+            If it is neither.
+        InputError
+            If the model is in the catalog but no provider's price is known for it.
+        """
+        if name in self.token_prices_given:
+            return name
+        if name in self.models:
+            refs = self.models[name].price_refs
+            if not refs:
+                raise InputError(
+                    f"{name} has no per-token price: no host of it is known. Name one as provider/model, or give its "
+                    f'price in [overrides.token_prices."provider/{name}"]'
+                )
+            return refs[0]
+        if "/" not in name:
+            raise UnknownName(
+                "model",
+                name,
+                [*self.models, *prices.all_refs()],
+                "Name a catalog id, or provider/model as in `distillcalc catalog prices`.",
+            )
+        prices.find(name)
+        return name
+
+    def token_prices(
+        self,
+        ref: str,
+        start: date,
+        months: int = 1,
+        *,
+        processing: Processing = "standard",
+        hour_weights: tuple[float, ...] | None = None,
+    ) -> TokenPrices:
+        """Prices by month; see :func:`distillcalc.catalog.prices.token_prices`."""
+        return prices.token_prices(
+            ref,
+            start,
+            months,
+            processing=processing,
+            hour_weights=hour_weights,
+            overrides=self.token_prices_given,
+        )
+
+    def has_batch_price(self, ref: str) -> bool:
+        """Whether a price for delayed answers is known."""
+        own = self.token_prices_given.get(ref)
+        return own.batch_input_usd_per_mtok is not None if own else prices.has_batch_price(ref)
+
+    def shutdown(self, ref: str) -> RetirementRow | None:
+        """The dated shutdown of a provider/model, if one is announced."""
+        provider, model = split_ref(ref)
+        ends = [
+            row
+            for row in self.retirements.values()
+            if row.what == "shutdown" and row.provider == provider and row.model == model
+        ]
+        return min(ends, key=lambda row: row.on, default=None)
+
+    def closings(self, provider: str) -> list[RetirementRow]:
+        """Dated closings of a provider's fine-tuning service, earliest first."""
+        rows = [
+            row
+            for row in self.retirements.values()
+            if row.provider == provider and row.what in ("no-new-jobs", "new-customers-barred")
+        ]
+        return sorted(rows, key=lambda row: row.on)
+
+    def rental(
+        self, gpu: str, commitment: Commitment, provider: str | None = None, gpus: int = 1
+    ) -> GpuPriceRow | None:
+        """The cheapest rental of a GPU at a commitment that rents out as few as ``gpus``, or None.
+
+        Offers of low confidence (marketplace medians, undated pages) count only where there is no other.
+        """
+        offers = [
+            row
+            for row in self.gpu_prices.values()
+            if row.gpu == gpu
+            and row.commitment == commitment
+            and row.min_gpus <= gpus
+            and provider in (None, row.provider)
+        ]
+        return min(
+            offers,
+            key=lambda row: (row.confidence == "low", row.usd_per_gpu_hour, row.provider),
+            default=None,
+        )
+
+    def api(self, ref: str) -> ApiRow | None:
+        """What is known of a model's API: the model's own row over its provider's, field by field."""
+        if ref not in self._apis:
+            self._apis[ref] = _api(self, ref)
+        return self._apis[ref]
+
+
+def _api(catalog: Catalog, ref: str) -> ApiRow | None:
+    provider, model = split_ref(ref)
+    rows = [row for row in catalog.apis.values() if row.provider == provider and row.model in (None, model)]
+    if not rows:
+        return None
+    merged: dict[str, Any] = {}
+    for row in sorted(rows, key=lambda row: row.model is not None):
+        merged |= {name: value for name, value in row.model_dump().items() if value is not None and value != []}
+    return ApiRow.model_validate(merged)
+
+
+def provenance_of(row: Row) -> Provenance:
+    """The provenance that a row of the catalog lends to the numbers taken from it."""
+    kind = "given" if row.source == "given by the user" else "catalog"
+    return Provenance(cast(Any, kind), row.source, row.checked, row.confidence)
+
+
+@cache
+def _shipped(folder: Path) -> Catalog:
+    tables: dict[str, Any] = {}
+    for name, row_type in TABLES.items():
+        file = folder / f"{name}.toml"
+        with file.open("rb") as stream:
+            authored = tomllib.load(stream)
+        tables[name] = {key: _row(row_type, values, f"{file.name}: {key}") for key, values in authored.items()}
+    return Catalog(**tables)
+
+
+def _row(row_type: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    try:
+        return row_type.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, detail['loc'])) or 'row'}: {detail['msg']}. Got {detail.get('input')!r}"
+            for detail in error.errors()
+        )
+        raise InputError(f"{where}: {problems}") from error

@@ -1,0 +1,430 @@
+"""Token prices from genai-prices, resolved once and applied to arrays.
+
+A tier is a cliff: past its threshold every token of the request is repriced, so a price is always an
+expectation over requests, never a product of totals. Which model a name means, and what its price is when
+genai-prices would quietly answer with another, is settled here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from distillcalc.calendar import add_months
+from distillcalc.errors import InputError, MissingPrice, UnknownName
+from distillcalc.provenance import Provenance
+from distillcalc.workload.lengths import JointLengths
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, Provider
+
+Floats = NDArray[np.float64]
+Processing = Literal["standard", "batch"]
+
+
+class TokenPriceOverride(BaseModel):
+    """A price of the user's own for one provider/model: a contract, or a model that has no list price."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_usd_per_mtok: Annotated[float, Field(ge=0)]
+    output_usd_per_mtok: Annotated[float, Field(ge=0)]
+    cached_input_usd_per_mtok: Annotated[float, Field(ge=0)] | None = None
+    cache_write_usd_per_mtok: Annotated[float, Field(ge=0)] | None = None
+    batch_input_usd_per_mtok: Annotated[float, Field(ge=0)] | None = None
+    batch_output_usd_per_mtok: Annotated[float, Field(ge=0)] | None = None
+    context_window: Annotated[int, Field(gt=0)] | None = None
+    source: str = "given by the user"
+
+
+@dataclass(frozen=True)
+class TokenPrices:
+    """What one model costs per million tokens, by month of the horizon and by context tier.
+
+    Parameters
+    ----------
+    ref : provider/model.
+    thresholds : a tier holds for requests with more input tokens than this, rising from 0, shape (tiers,).
+    input, cached, cache_write, output : [USD per million tokens], shape (months, tiers).
+    request_usd : charge per request beside the tokens [USD], shape (months,).
+    provenance : where they came from.
+    """
+
+    ref: str
+    thresholds: Floats
+    input: Floats
+    cached: Floats
+    cache_write: Floats
+    output: Floats
+    request_usd: Floats
+    provenance: Provenance
+    context_window: int | None = None
+
+    def per_request(
+        self,
+        lengths: JointLengths,
+        *,
+        cached_tokens: Floats | float = 0.0,
+        written_tokens: Floats | float = 0.0,
+        reasoning_tokens: Floats | float = 0.0,
+    ) -> dict[str, Floats]:
+        """Expected cost of one request, by what is billed.
+
+        Parameters
+        ----------
+        lengths : joint input and output lengths, means of shape (n, 1).
+        cached_tokens, written_tokens : mean tokens of the prompt read from, written to the cache,
+            broadcast against (n, months).
+        reasoning_tokens : mean tokens thought, billed as output, shape (n, 1).
+
+        Returns
+        -------
+        dict of USD per request by item, each broadcastable to (n, months): input_tokens, cached_tokens,
+        cache_writes, output_tokens, reasoning_tokens, request_fee.
+
+        Notes
+        -----
+        E[cost] = sum over tiers of p_in E[in; tier] + p_out E[out; tier], with E[x; tier] the partial
+        expectation over requests whose input falls in the tier.
+        """
+        items: dict[str, Floats] = {}
+
+        def add(item: str, usd: Floats) -> None:
+            items[item] = items[item] + usd if item in items else usd
+
+        uncached = 1e-6
+        lower = lengths.above(0.0)
+        for tier in range(len(self.thresholds)):
+            last = tier + 1 == len(self.thresholds)
+            upper = None if last else lengths.above(float(self.thresholds[tier + 1]))
+            share = lower.share if upper is None else lower.share - upper.share
+            tokens_in = lower.input_tokens if upper is None else lower.input_tokens - upper.input_tokens
+            tokens_out = lower.output_tokens if upper is None else lower.output_tokens - upper.output_tokens
+            add(
+                "input_tokens",
+                (tokens_in - (cached_tokens + written_tokens) * share) * (self.input[:, tier] * uncached),
+            )
+            add("cached_tokens", cached_tokens * share * (self.cached[:, tier] * 1e-6))
+            add("cache_writes", written_tokens * share * (self.cache_write[:, tier] * 1e-6))
+            add("output_tokens", tokens_out * (self.output[:, tier] * 1e-6))
+            add("reasoning_tokens", reasoning_tokens * share * (self.output[:, tier] * 1e-6))
+            if upper is not None:
+                lower = upper
+        if self.request_usd.any():
+            add("request_fee", np.broadcast_to(self.request_usd, (1, len(self.request_usd))))
+        return items
+
+    def price(
+        self,
+        input_tokens: ArrayLike,
+        output_tokens: ArrayLike,
+        cached_tokens: ArrayLike = 0,
+        cache_write_tokens: ArrayLike = 0,
+        *,
+        month: int = 0,
+    ) -> Floats:
+        """Cost of each of many requests [USD], shape (requests,).
+
+        Parameters
+        ----------
+        input_tokens : whole prompt, cache reads and writes included, shape (requests,).
+        output_tokens : answer, reasoning included.
+        cached_tokens, cache_write_tokens : the parts of the prompt read from, written to the cache.
+        month : of the horizon the prices were resolved for.
+
+        Raises
+        ------
+        InputError
+            If tokens are negative or the cached parts exceed the prompt.
+        """
+        total, out, read, written = (
+            np.asarray(tokens, dtype=float)
+            for tokens in (input_tokens, output_tokens, cached_tokens, cache_write_tokens)
+        )
+        if min(total.min(initial=0), out.min(initial=0), read.min(initial=0), written.min(initial=0)) < 0:
+            raise InputError("token counts must be at least 0. Got a negative one")
+        if np.any(read + written > total):
+            raise InputError("cached_tokens + cache_write_tokens must not exceed input_tokens, which includes both")
+        usd = np.zeros(np.broadcast_shapes(total.shape, out.shape, read.shape, written.shape))
+        tiers = [0] if len(self.thresholds) == 1 else np.searchsorted(self.thresholds[1:], total, side="left")
+        for row, count in (
+            (self.input, total - read - written),
+            (self.cached, read),
+            (self.cache_write, written),
+        ):
+            usd += count * row[month][tiers]
+        usd += out * self.output[month][tiers]
+        return np.asarray(usd / 1e6 + self.request_usd[month])
+
+    def scaled(self, factors: Floats) -> TokenPrices:
+        """The same prices times one factor a month, shape (months,)."""
+        column = factors[:, None]
+        return replace(
+            self,
+            input=self.input * column,
+            cached=self.cached * column,
+            cache_write=self.cache_write * column,
+            output=self.output * column,
+            request_usd=self.request_usd * factors,
+        )
+
+    def then(self, month: int, other: TokenPrices) -> TokenPrices:
+        """These prices until ``month``, those of ``other`` from it on (a migration)."""
+        thresholds = np.union1d(self.thresholds, other.thresholds)
+
+        def spread(prices: TokenPrices, values: Floats) -> Floats:
+            return values[:, np.searchsorted(prices.thresholds, thresholds, side="right") - 1]
+
+        def joined(name: str) -> Floats:
+            first, second = spread(self, getattr(self, name)), spread(other, getattr(other, name))
+            return np.concatenate([first[:month], second[month:]])
+
+        return replace(
+            self,
+            thresholds=thresholds,
+            input=joined("input"),
+            cached=joined("cached"),
+            cache_write=joined("cache_write"),
+            output=joined("output"),
+            request_usd=np.concatenate([self.request_usd[:month], other.request_usd[month:]]),
+        )
+
+
+def split_ref(ref: str) -> tuple[str, str]:
+    """("openai", "gpt-5") of "openai/gpt-5"."""
+    provider, slash, model = ref.partition("/")
+    if not slash or not provider or not model:
+        raise InputError(f"a priced model is named provider/model, for example openai/gpt-6.1-sol. Got {ref!r}")
+    return provider, model
+
+
+@lru_cache(maxsize=4096)
+def find(ref: str) -> tuple[Provider, ModelInfo]:
+    """The provider and model that genai-prices means by a reference, refusing its look-alikes.
+
+    genai-prices matches by prefix, so "openai/gpt-5-turbo" would quietly be priced as gpt-5; only an id
+    or an alias that it spells out is taken here.
+
+    Raises
+    ------
+    UnknownName
+        With the nearest names.
+    """
+    from genai_prices.data_snapshot import get_snapshot
+
+    provider_id, model_ref = split_ref(ref)
+    snapshot = get_snapshot()
+    provider = next((p for p in snapshot.providers if p.id == provider_id), None)
+    if provider is None:
+        raise UnknownName(
+            "provider", provider_id, [p.id for p in snapshot.providers], "It is the part before the slash."
+        )
+    model = provider.find_model(model_ref, all_providers=snapshot.providers)
+    if model is None or not _spelt_out(model, model_ref):
+        known = [f"{provider_id}/{m.id}" for m in provider.models]
+        meant = f"genai-prices would price it as {provider_id}/{model.id}; name that if you mean it." if model else ""
+        raise UnknownName(
+            "model",
+            ref,
+            known,
+            meant or f'See `distillcalc catalog prices`, or give its price in [overrides.token_prices."{ref}"].',
+        )
+    return provider, model
+
+
+def _spelt_out(model: ModelInfo, ref: str) -> bool:
+    """Whether a reference is the model's id or one of the aliases its rule lists, not just a prefix match."""
+    wanted = ref.lower()
+    if model.id.lower() == wanted:
+        return True
+
+    def equals(clause: Any) -> bool:
+        if hasattr(clause, "equals"):
+            return bool(clause.equals.lower() == wanted)
+        return any(equals(inner) for inner in getattr(clause, "or_", ()))
+
+    return equals(model.match)
+
+
+def token_prices(
+    ref: str,
+    start: date,
+    months: int = 1,
+    *,
+    processing: Processing = "standard",
+    hour_weights: tuple[float, ...] | None = None,
+    overrides: Mapping[str, TokenPriceOverride] | None = None,
+) -> TokenPrices:
+    """Prices of one model for each month of a horizon.
+
+    Parameters
+    ----------
+    ref : provider/model.
+    start, months : the horizon; each month is priced at its middle, so a dated change inside it is seen.
+    processing : "batch" asks for the discounted tier of delayed answers.
+    hour_weights : share of requests by hour of day (UTC), for models whose price depends on it.
+    overrides : the user's own prices by ref.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such model.
+    MissingPrice
+        If it has no price, or no batch price where one is asked for.
+    """
+    own = (overrides or {}).get(ref)
+    if own is not None:
+        return _from_override(ref, own, months, processing)
+    return _resolve(ref, start, months, processing, hour_weights)
+
+
+@lru_cache(maxsize=1024)
+def _resolve(
+    ref: str, start: date, months: int, processing: Processing, hour_weights: tuple[float, ...] | None
+) -> TokenPrices:
+    from genai_prices.types import TieredPrices, TimeOfDateConstraint
+
+    provider, model = find(ref)
+    if processing == "batch" and not has_batch_price(ref):
+        raise MissingPrice(f"no batch price known for {ref}")
+    context = {"processing": "batch"} if processing == "batch" else None
+    conditional = model.prices if isinstance(model.prices, list) else []
+    variants = model.price_variants or []
+    constraints = [*(price.constraint for price in conditional), *(variant.constraint for variant in variants)]
+    by_hour = any(isinstance(constraint, TimeOfDateConstraint) for constraint in constraints)
+    hours = [12] if not by_hour else list(range(24))
+    weights = np.array(hour_weights if by_hour and hour_weights else np.ones(len(hours)))
+    weights = weights / weights.sum()
+
+    thresholds = {0}
+    table: list[list[dict[str, Any]]] = []
+    for month in range(months):
+        first, after = add_months(start, month), add_months(start, month + 1)
+        middle = first + (after - first) / 2 if after > first else first
+        row = []
+        for hour in hours:
+            at = datetime.combine(middle, time(hour), tzinfo=UTC) + timedelta(minutes=1)
+            quoted = vars(model.get_prices(at, context))
+            row.append(quoted)
+            for value in quoted.values():
+                if isinstance(value, TieredPrices):
+                    thresholds |= {tier.start for tier in value.tiers}
+        table.append(row)
+    if not all(q.get("input_mtok") is not None and q.get("output_mtok") is not None for row in table for q in row):
+        raise MissingPrice(
+            f"no token price known for {ref} (genai-prices {package_version()}). "
+            f'Give one in [overrides.token_prices."{ref}"]'
+        )
+
+    steps = sorted(thresholds)
+
+    def at_tier(value: Any, threshold: int) -> float:
+        if isinstance(value, TieredPrices):
+            reached = [tier.price for tier in value.tiers if tier.start <= threshold]
+            return float(reached[-1] if reached else value.base)
+        return float(value)
+
+    def grid(kind: str) -> Floats:
+        def quote(prices: Mapping[str, Any], threshold: int) -> float:
+            value = prices.get(kind)
+            # A kind of token without a price of its own is billed as plain input (genai-prices' own rule).
+            return at_tier(prices["input_mtok"] if value is None else value, threshold)
+
+        return np.array(
+            [[sum(w * quote(q, step) for w, q in zip(weights, row, strict=True)) for step in steps] for row in table]
+        )
+
+    per_request = np.array(
+        [
+            sum(w * float(q.get("requests_kcount") or 0) for w, q in zip(weights, row, strict=True)) / 1000
+            for row in table
+        ]
+    )
+    note = (
+        ""
+        if any(model is own for own in provider.models)
+        else " (price of the model's maker, which this provider resells)"
+    )
+    source = f"genai-prices {package_version()}, {provider.id}/{model.id}{note}"
+    return TokenPrices(
+        ref,
+        np.array(steps, dtype=float),
+        input=grid("input_mtok"),
+        cached=grid("cache_read_mtok"),
+        cache_write=grid("cache_write_mtok"),
+        output=grid("output_mtok"),
+        request_usd=per_request,
+        provenance=Provenance("catalog", source),
+        context_window=model.context_window,
+    )
+
+
+def _from_override(ref: str, own: TokenPriceOverride, months: int, processing: Processing) -> TokenPrices:
+    price_in, price_out = own.input_usd_per_mtok, own.output_usd_per_mtok
+    if processing == "batch":
+        if own.batch_input_usd_per_mtok is None or own.batch_output_usd_per_mtok is None:
+            raise MissingPrice(f"no batch price given for {ref}")
+        price_in, price_out = own.batch_input_usd_per_mtok, own.batch_output_usd_per_mtok
+
+    def column(value: float | None) -> Floats:
+        return np.full((months, 1), price_in if value is None else value)
+
+    return TokenPrices(
+        ref,
+        np.zeros(1),
+        column(price_in),
+        column(own.cached_input_usd_per_mtok),
+        column(own.cache_write_usd_per_mtok),
+        column(price_out),
+        np.zeros(months),
+        Provenance("given", f'[overrides.token_prices."{ref}"]: {own.source}'),
+        own.context_window,
+    )
+
+
+def has_batch_price(ref: str) -> bool:
+    """Whether genai-prices knows a batch price; without one it would answer with the standard price."""
+    provider, model = find(ref)
+    if not any(model is own for own in provider.models):
+        return False  # genai-prices ignores variants of a model it borrowed from another provider
+    return any(variant.when == {"processing": "batch"} for variant in model.price_variants or ())
+
+
+@cache
+def package_version() -> str:
+    """Version of the installed genai-prices, the provenance of every list price."""
+    from importlib.metadata import version
+
+    return version("genai-prices")
+
+
+def price_requests(
+    ref: str,
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    cached_tokens: ArrayLike = 0,
+    cache_write_tokens: ArrayLike = 0,
+    *,
+    on: date | None = None,
+    processing: Processing = "standard",
+) -> Floats:
+    """List price of each of many requests [USD], shape (requests,): genai-prices' sum, vectorised.
+
+    Parameters are those of :meth:`TokenPrices.price`; ``on`` is the day whose prices apply (today).
+    """
+    prices = token_prices(ref, on or datetime.now(UTC).date(), processing=processing)
+    return prices.price(input_tokens, output_tokens, cached_tokens, cache_write_tokens)
+
+
+def all_refs() -> list[str]:
+    """Every provider/model that genai-prices knows."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    return [f"{provider.id}/{model.id}" for provider in get_snapshot().providers for model in provider.models]

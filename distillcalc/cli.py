@@ -1,0 +1,184 @@
+"""The command line: each command is one call of the library, and the library's own tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillcalc.errors import DistillcalcError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from distillcalc.catalog import Catalog
+
+WIDTH_OF_A_PIPE = 160
+
+app = typer.Typer(
+    help="For this traffic: keep calling the big model, distill a small one, or route between both?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout; the tables go to stderr.")]
+Rows = Annotated[
+    Path | None, typer.Option("--catalog", metavar="FILE", help="TOML file with catalog rows of your own.")
+]
+
+
+class CatalogTable(StrEnum):
+    """What `distillcalc catalog` can list."""
+
+    models = "models"
+    prices = "prices"
+    gpus = "gpus"
+    terms = "terms"
+    retirements = "retirements"
+
+
+@app.command()
+def recommend(
+    scenario: Annotated[str, typer.Argument(help="A scenario file (.toml), or the name of a shipped sample.")],
+    as_json: Json = False,
+    catalog: Rows = None,
+) -> None:
+    """Recommend how to serve a scenario, with costs, gates, break-even and tipping points."""
+    from distillcalc.decide import recommend as decide
+    from distillcalc.workload import Scenario
+
+    loaded = Scenario.load(scenario)
+    decision = decide(loaded, catalog=_catalog(catalog, loaded.overrides))
+    _console(as_json).print(decision)
+    if as_json:
+        print(decision.to_json())
+
+
+@app.command()
+def samples(
+    name: Annotated[str | None, typer.Argument(help="Print this sample's scenario file.")] = None,
+) -> None:
+    """List the shipped sample scenarios, or print one to start your own from."""
+    from distillcalc.errors import UnknownName
+    from distillcalc.workload.files import samples as shipped
+
+    known = shipped()
+    if name is None:
+        for sample, file in known.items():
+            print(f"{sample:<24}{file.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+    elif name in known:
+        print(known[name].read_text(encoding="utf-8"), end="")
+    else:
+        raise UnknownName("sample", name, known, f"Samples: {', '.join(known)}.")
+
+
+@app.command()
+def compare(
+    student: Annotated[str, typer.Option(help="Catalog id of the model to make.")] = "qwen3-8b",
+    teacher: Annotated[str, typer.Option(help="provider/model that writes the labels.")] = "openai/gpt-6.1-sol",
+    gpu: Annotated[str, typer.Option(help="Catalog id of the training GPU.")] = "h100-sxm",
+    as_json: Json = False,
+    catalog: Rows = None,
+) -> None:
+    """Compare pre-training, fine-tuning and distilling the same student: computed cost ranges, beside the article's."""
+    from rich.table import Table
+
+    from distillcalc.decide.making import making_costs
+    from distillcalc.decide.words import count, usd
+
+    costs = making_costs(student, teacher, catalog=_catalog(catalog), gpu=gpu)
+    table = Table(title=f"Making {student}: rented {gpu}, labels by {teacher}; people not counted")
+    for heading in (
+        "approach",
+        "tokens",
+        "GPU-hours",
+        "compute",
+        "labels",
+        "total",
+        "the article says",
+        "verdict",
+    ):
+        table.add_column(heading, justify="left" if heading in ("approach", "verdict") else "right")
+    for cost in costs:
+        spans = [
+            f"{words(low)} to {words(high)}"
+            for words, (low, high) in (
+                (_tokens, cost.tokens),
+                (count, cost.gpu_hours),
+                (usd, cost.compute_usd),
+                (usd, cost.labels_usd),
+                (usd, cost.total_usd),
+                (usd, cost.article_usd),
+            )
+        ]
+        if not any(cost.labels_usd):
+            spans[3] = "-"
+        table.add_row(cost.approach, *spans, cost.verdict)
+    console = _console(as_json)
+    console.print(table)
+    for cost in costs:
+        console.print(f"{cost.approach}: {cost.how}", highlight=False)
+    if as_json:
+        print(json.dumps([cost.to_dict() for cost in costs]))
+
+
+@app.command(name="catalog")
+def show_catalog(
+    table: Annotated[CatalogTable, typer.Argument(help="Which table.")],
+    like: Annotated[str, typer.Option(help="Only rows whose key contains this.")] = "",
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="prices: every model that genai-prices knows, not only the catalog's."),
+    ] = False,
+    as_json: Json = False,
+    catalog: Rows = None,
+) -> None:
+    """List what the catalog knows, each row with its source, the day it was checked and its confidence."""
+    from distillcalc.catalog.listing import listing, listing_table
+
+    rows = listing(_catalog(catalog), table.value, on=date.today(), like=like, every=every)
+    _console(as_json).print(listing_table(table.value, rows))
+    if as_json:
+        print(json.dumps(rows, default=str))
+
+
+def _catalog(file: Path | None, overrides: dict[str, Any] | None = None) -> Catalog:
+    from distillcalc.catalog import Catalog
+
+    found = Catalog.load(file)
+    return found.with_overrides(overrides) if overrides else found
+
+
+def _console(as_json: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if as_json else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else WIDTH_OF_A_PIPE, soft_wrap=False)
+
+
+def _tokens(number: float) -> str:
+    return (
+        f"{number / 1e12:.3g}T"
+        if number >= 1e12
+        else f"{number / 1e9:.3g}B"
+        if number >= 1e9
+        else f"{number / 1e6:.3g}M"
+    )
+
+
+def main() -> None:
+    """Run a command; what the user can mend is printed without a traceback, with exit code 2."""
+    try:
+        app()
+    except DistillcalcError as error:
+        print(f"distillcalc: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,165 @@
+"""Where an option starts to pay against calling the big model: in time, in volume, in utilisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillcalc.calendar import add_months
+from distillcalc.catalog import Catalog
+from distillcalc.decide.table import compare
+from distillcalc.estimate.outcome import Estimate
+from distillcalc.workload.scenario import Scenario
+
+Floats = NDArray[np.float64]
+
+VOLUMES = (1.0, 1e8)  # requests per day between which a crossing is looked for
+SCAN_POINTS = 321
+ZOOM_POINTS = 17
+TOLERANCE = 1e-9  # relative, of a located crossing
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """When one option starts to cost less than calling the big model.
+
+    Parameters
+    ----------
+    option : id.
+    months : from the start until the accumulated cost falls below the teacher's and stays there to the end
+        of the horizon; None if it does not.
+    day : the date of it.
+    requests_per_day : every interval of volumes in which the option is the cheaper one over the horizon;
+        infinity where it stays so beyond 10^8 requests a day.
+    utilisation : share of its capacity at which a self-hosted replica costs per request what the teacher
+        charges; above 1 it never does. None for options without machines.
+    """
+
+    option: str
+    months: float | None
+    day: date | None
+    requests_per_day: tuple[tuple[float, float], ...]
+    utilisation: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; an open upper end is None."""
+        return {
+            "option": self.option,
+            "months": self.months,
+            "day": self.day.isoformat() if self.day else None,
+            "requests_per_day": [[low, high if np.isfinite(high) else None] for low, high in self.requests_per_day],
+            "utilisation": self.utilisation,
+        }
+
+
+def payback_months(option: Estimate, baseline: Estimate) -> float | None:
+    """Months until the accumulated cost of ``option`` falls below that of ``baseline`` for good.
+
+    Cash flows are even within a month, so the accumulated difference is a line through month ends and its
+    zero is exact. 0 where it is never above; None where it ends above.
+    """
+    difference = np.concatenate(
+        [
+            [option.one_off_total_usd - baseline.one_off_total_usd],
+            option.one_off_total_usd
+            - baseline.one_off_total_usd
+            + np.cumsum(option.monthly_total_usd - baseline.monthly_total_usd),
+        ]
+    )
+    if np.isnan(difference).any() or difference[-1] > 0 or (difference == 0).all():
+        return None
+    above = np.flatnonzero(difference > 0)
+    if not above.size:
+        return 0.0
+    last = int(above[-1])
+    return float(last + difference[last] / (difference[last] - difference[last + 1]))
+
+
+def day_of(months: float, start: date) -> date:
+    """The date that lies ``months`` after the start."""
+    whole = int(months)
+    first, after = add_months(start, whole), add_months(start, whole + 1)
+    return first + timedelta(days=round((months - whole) * (after - first).days))
+
+
+def break_even_utilisation(option: Estimate, teacher: Estimate) -> float | None:
+    """Share of a replica's capacity at which a self-hosted request costs what the teacher charges.
+
+    U = price of a replica-hour / (3600 x requests per second at capacity x teacher's price of a request).
+    """
+    hourly, rate = option.facts.get("replica_usd_per_hour"), option.facts.get("requests_per_s_per_replica")
+    if not hourly or not rate or not teacher.requests:
+        return None
+    per_request = float(teacher.monthly_total_usd.sum()) / teacher.requests
+    return float(hourly / (3600 * rate * per_request)) if per_request else None
+
+
+def crossings(
+    gain: Callable[[Floats], Floats], low: float, high: float, points: int = SCAN_POINTS
+) -> list[tuple[float, float]]:
+    """Every interval of (low, high) in which ``gain`` is positive, ends located to 1e-9.
+
+    A vectorised scan on a logarithmic grid finds the sign changes, repeated subdivision of all of them at
+    once locates them; a step (a replica more) is located like a root. What lies between two grid points
+    with equal signs is not seen: the grid is 6% apart.
+
+    Returns
+    -------
+    [(from, to), ...]; ``to`` is infinity where the gain is positive at ``high``.
+    """
+    grid = np.geomspace(low, high, points)
+    positive = gain(grid) > 0
+    change = np.flatnonzero(positive[1:] != positive[:-1])
+    left, right = grid[change], grid[change + 1]
+    while left.size and np.any(right / left - 1 > TOLERANCE):
+        inner = left[:, None] * (right / left)[:, None] ** np.linspace(0, 1, ZOOM_POINTS)[None, :]
+        inner[:, 0], inner[:, -1] = left, right
+        sign = (gain(inner.ravel()) > 0).reshape(inner.shape)
+        at = np.argmax(sign != sign[:, :1], axis=1)
+        rows = np.arange(len(left))
+        left, right = inner[rows, np.maximum(at, 1) - 1], inner[rows, np.maximum(at, 1)]
+    edges = [*((left + right) / 2)]
+    intervals: list[tuple[float, float]] = []
+    start = low if positive[0] else None
+    for edge, index in zip(edges, change, strict=True):
+        if positive[index + 1]:
+            start = float(edge)
+        elif start is not None:
+            intervals.append((start, float(edge)))
+            start = None
+    if start is not None:
+        intervals.append((start, np.inf))
+    return intervals
+
+
+def break_even_volumes(
+    scenario: Scenario, catalog: Catalog, option: str, baseline: str = "call-teacher"
+) -> tuple[tuple[float, float], ...]:
+    """Every interval of requests per day in which ``option`` costs less than ``baseline`` over the horizon.
+
+    Both follow their best candidate at each volume; what gates rule out is left aside, for a gate on quality
+    or terms does not depend on the volume.
+    """
+
+    def gain(volumes: Floats) -> Floats:
+        table = compare(scenario, catalog, {"requests_per_day": volumes}, (baseline, option))
+        return np.nan_to_num(table.present_value_usd[:, 0] - table.present_value_usd[:, 1], nan=-1.0)
+
+    return tuple(crossings(gain, *VOLUMES))
+
+
+def break_even(scenario: Scenario, catalog: Catalog, option: Estimate, teacher: Estimate) -> BreakEven:
+    """Break-even of one option against calling the big model, in time, volume and utilisation."""
+    months = payback_months(option, teacher)
+    return BreakEven(
+        option=option.option,
+        months=months,
+        day=day_of(months, scenario.workload.start) if months is not None else None,
+        requests_per_day=break_even_volumes(scenario, catalog, option.option) if not option.unpriced else (),
+        utilisation=break_even_utilisation(option, teacher),
+    )

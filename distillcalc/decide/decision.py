@@ -1,0 +1,185 @@
+"""The Decision: which option, why, what every other one lost by, and what would change it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from distillcalc.catalog import Catalog
+from distillcalc.decide.break_even import BreakEven, break_even, payback_months
+from distillcalc.decide.rules import RuleCheck, check_rules
+from distillcalc.decide.table import Block
+from distillcalc.decide.tipping import TippingPoint, tipping_points
+from distillcalc.estimate.outcome import Estimate, plain
+from distillcalc.workload.scenario import Scenario
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+ELIGIBLE = ("feasible", "provisional")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the calculator recommends for a scenario.
+
+    Parameters
+    ----------
+    scenario : what was asked.
+    catalog : what it was answered from.
+    recommendation : id of the option, None where none passes.
+    reason : in one sentence.
+    options : the estimate of every option's best candidate, by id.
+    block : the evaluation that the estimates were read from.
+    runner_up : the next best eligible option.
+    warnings : what a reader should know before acting.
+
+    ``candidates``, ``break_even``, ``tipping_points`` and ``rules`` are computed when first read.
+    """
+
+    scenario: Scenario
+    catalog: Catalog = field(repr=False)
+    recommendation: str | None
+    reason: str
+    options: Mapping[str, Estimate] = field(repr=False)
+    block: Block = field(repr=False)
+    runner_up: str | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """feasible, provisional (a condition is still open) or none."""
+        return self.options[self.recommendation].status if self.recommendation else "none"
+
+    @property
+    def conditions(self) -> list[str]:
+        """What must still be found out about the recommended option."""
+        if self.recommendation is None:
+            return []
+        return [f"{gate.name}: {gate.detail}" for gate in self.options[self.recommendation].open_questions()]
+
+    @cached_property
+    def candidates(self) -> Mapping[str, tuple[Estimate, ...]]:
+        """Every model and machine that was looked at, by option."""
+        return {
+            name: tuple(self.block.estimate(name, i) for i in range(len(group)))
+            for name, group in self.block.candidates.items()
+        }
+
+    @cached_property
+    def opportunity(self) -> Estimate | None:
+        """The cheapest option that costs less than the recommended one but is not proven good enough yet."""
+        limit = self.options[self.recommendation].present_value_usd if self.recommendation else float("inf")
+        unproven = [
+            e
+            for group in self.candidates.values()
+            for e in group
+            if e.status == "unproven" and e.present_value_usd < limit
+        ]
+        return min(unproven, key=lambda e: e.present_value_usd, default=None)
+
+    @cached_property
+    def break_even(self) -> dict[str, BreakEven]:
+        """Break-even of every priced option against calling the big model, by id."""
+        teacher = self.options.get("call-teacher")
+        if teacher is None or teacher.unpriced:
+            return {}
+        return {
+            name: break_even(self.scenario, self.catalog, estimate, teacher)
+            for name, estimate in self.options.items()
+            if name != "call-teacher" and not estimate.unpriced
+        }
+
+    @cached_property
+    def tipping_points(self) -> list[TippingPoint]:
+        """The nearest value of each input that changes the recommendation, nearest first."""
+        return tipping_points(self.scenario, self.catalog)
+
+    @cached_property
+    def rules(self) -> list[RuleCheck]:
+        """The article's rules of thumb that apply, each beside the computed answer."""
+        return check_rules(self)
+
+    def payback_months(self) -> float | None:
+        """Months until the recommended option has paid back against calling the big model."""
+        teacher = self.options.get("call-teacher")
+        if self.recommendation in (None, "call-teacher") or teacher is None or teacher.unpriced:
+            return None
+        return payback_months(self.options[self.recommendation], teacher)
+
+    def lost_by(self, option: str) -> str:
+        """Why an option was not recommended: what ruled it out, or by how much it lost."""
+        from distillcalc.decide.words import usd
+
+        estimate = self.options[option]
+        if option == self.recommendation:
+            return "recommended"
+        if estimate.unpriced:
+            return f"unpriced: {estimate.unpriced}"
+        failing = estimate.failing()
+        if failing:
+            return "ruled out: " + "; ".join(f"{gate.name}: {gate.detail}" for gate in failing)
+        if estimate.status == "unproven":
+            doubts = [g for g in estimate.open_questions() if (g.probability or 0) < 0.5]
+            return "unproven: " + "; ".join(f"{gate.name}: {gate.detail}" for gate in doubts)
+        if self.recommendation is None:
+            return "not eligible"
+        more = estimate.present_value_usd - self.options[self.recommendation].present_value_usd
+        return f"costs {usd(more)} more over the horizon"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain values; absent numbers are None."""
+        return {
+            "recommendation": self.recommendation,
+            "status": self.status,
+            "reason": self.reason,
+            "conditions": self.conditions,
+            "runner_up": self.runner_up,
+            "opportunity": (
+                {
+                    "option": self.opportunity.option,
+                    "label": self.opportunity.label,
+                    "present_value_usd": plain(self.opportunity.present_value_usd),
+                }
+                if self.opportunity
+                else None
+            ),
+            "options": {
+                name: estimate.to_dict() | {"lost_by": self.lost_by(name)} for name, estimate in self.options.items()
+            },
+            "break_even": {name: result.to_dict() for name, result in self.break_even.items()},
+            "tipping_points": [point.to_dict() for point in self.tipping_points],
+            "rules_of_thumb": [check.to_dict() for check in self.rules],
+            "gates": {name: [gate.to_dict() for gate in estimate.gates] for name, estimate in self.options.items()},
+            "probability_best": None,  # no input is a distribution
+            "evpi": None,
+            "provenance": {
+                name: {number: source.to_dict() for number, source in estimate.provenance.items()}
+                for name, estimate in self.options.items()
+            },
+            "warnings": list(self.warnings),
+            "scenario": json.loads(self.scenario.model_dump_json(exclude_defaults=True)),
+        }
+
+    def to_json(self) -> str:
+        """The dictionary as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def __str__(self) -> str:
+        from distillcalc.decide.render import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from distillcalc.decide.render import html
+
+        return html(self)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from distillcalc.decide.render import rich_parts
+
+        parts: Iterator[Any] = rich_parts(self)
+        yield from parts

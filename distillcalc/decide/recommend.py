@@ -1,0 +1,146 @@
+"""From a workload to a decision: read top to bottom, this is the whole calculator."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+from distillcalc.catalog import Catalog
+from distillcalc.decide.break_even import payback_months
+from distillcalc.decide.decision import ELIGIBLE, Decision
+from distillcalc.decide.table import compared, evaluate
+from distillcalc.decide.words import duration, usd
+from distillcalc.errors import InputError
+from distillcalc.estimate.inputs import Inputs
+from distillcalc.estimate.options import OPTIONS
+from distillcalc.estimate.outcome import Estimate
+from distillcalc.workload.scenario import Scenario, Use
+from distillcalc.workload.workload import Workload
+
+OLD_PRICE = timedelta(days=90)
+
+
+def recommend(
+    workload: Workload | Scenario,
+    *,
+    catalog: Catalog | None = None,
+    use: Use | dict[str, Any] | None = None,
+    **choices: Any,
+) -> Decision:
+    """Which option serves the workload best, and why.
+
+    Parameters
+    ----------
+    workload : the traffic, or a whole scenario (then nothing else but ``catalog`` is taken).
+    catalog : what is known; left out, the shipped catalog with the scenario's overrides.
+    use : what the student will be used for.
+    choices : fields of :class:`~distillcalc.workload.Choices`; ``teacher`` is needed.
+
+    Returns
+    -------
+    Decision. The recommended option is the cheapest, by present value over the horizon, of those that have a
+    price, that no gate rules out and that are more likely than not to meet the quality floor.
+
+    Raises
+    ------
+    UnknownName, MissingPrice, Retired, InputError
+        For a model, GPU or value that cannot be right.
+
+    Examples
+    --------
+    >>> from distillcalc import Workload, recommend
+    >>> traffic = Workload(requests_per_day=40_000, input_tokens=900, output_tokens=60)
+    >>> recommend(traffic, teacher="openai/gpt-6.1-sol").recommendation
+    'call-teacher'
+    """
+    scenario = _scenario(workload, use, choices)
+    known = catalog if catalog is not None else Catalog.load(scenario.overrides or None)
+    block = evaluate(Inputs(scenario), known, compared(scenario))
+    options = {name: block.estimate(name) for name in block.candidates}
+    eligible = sorted((e for e in options.values() if e.status in ELIGIBLE), key=lambda e: e.present_value_usd)
+    best = eligible[0] if eligible else None
+    return Decision(
+        scenario=scenario,
+        catalog=known,
+        recommendation=best.option if best else None,
+        reason=_reason(best, eligible, options, scenario),
+        options=options,
+        block=block,
+        runner_up=eligible[1].option if len(eligible) > 1 else None,
+        warnings=tuple(_warnings(scenario, options)),
+    )
+
+
+def _scenario(workload: Workload | Scenario, use: Use | dict[str, Any] | None, choices: dict[str, Any]) -> Scenario:
+    if isinstance(workload, Scenario):
+        if use is not None or choices:
+            raise InputError("a Scenario already holds its choices and use; give a Workload to choose here")
+        return workload
+    if not isinstance(workload, Workload):
+        raise InputError(f"recommend takes a Workload or a Scenario. Got {type(workload).__name__}")
+    if "teacher" not in choices:
+        raise InputError('name the big model that you call, for example teacher="openai/gpt-6.1-sol"')
+    stated = dict(choices.items())
+    return Scenario.from_dict({"workload": workload, "choices": stated, "use": use if use is not None else Use()})
+
+
+def _reason(best: Estimate | None, eligible: list[Estimate], options: dict[str, Estimate], scenario: Scenario) -> str:
+    months = scenario.workload.horizon_months
+    teacher = options.get("call-teacher")
+    if best is None:
+        blocked = "; ".join(
+            f"{e.option}: " + (e.unpriced or (e.failing() or e.open_questions())[0].name) for e in options.values()
+        )
+        return f"No option can be recommended: {blocked}."
+    name = f"{OPTIONS[best.option].title} ({best.label})"
+    cost = f"{usd(best.present_value_usd)} over {months} months"
+    if best.option == "call-teacher" or teacher is None or teacher.unpriced:
+        if len(eligible) > 1:
+            other = eligible[1]
+            return (
+                f"{name}: {cost}; the next best, {OPTIONS[other.option].title.lower()} ({other.label}), costs "
+                f"{usd(other.present_value_usd - best.present_value_usd)} more."
+            )
+        return f"{name}: {cost}; nothing else that is good enough passes every gate."
+    saved = teacher.present_value_usd - best.present_value_usd
+    if saved <= 0:
+        return (
+            f"{name}: {cost}, the cheapest that passes every gate; calling the big model would cost "
+            f"{usd(-saved)} less but is held back by {_held_back(teacher)}."
+        )
+    share = saved / teacher.present_value_usd if teacher.present_value_usd else 0.0
+    months_to_pay = payback_months(best, teacher)
+    paid = (
+        ""
+        if months_to_pay is None
+        else (", cheaper from the first day" if months_to_pay == 0 else f", pays back in {duration(months_to_pay)}")
+    )
+    return f"{name}: {cost} against {usd(teacher.present_value_usd)} for calling the big model, {share:.0%} less{paid}."
+
+
+def _held_back(estimate: Estimate) -> str:
+    gates = estimate.failing() or estimate.open_questions()
+    return ", ".join(dict.fromkeys(gate.name for gate in gates)) or "nothing"
+
+
+def _warnings(scenario: Scenario, options: dict[str, Estimate]) -> list[str]:
+    found = []
+    quality = scenario.workload.quality
+    if quality.floor is None and quality.floor_relative_to_teacher is None:
+        found.append(
+            "No quality floor is set: 0.9 of the teacher's quality is asked for. Set [workload.quality] floor."
+        )
+    if not scenario.choices.evaluations and scenario.choices.teacher_quality is None:
+        found.append(
+            "No model has been measured on this task: every quality is a prior. Give counts in [choices.evaluations]."
+        )
+    today = date.today()
+    old = {
+        p.source: p.checked
+        for e in options.values()
+        for p in e.provenance.values()
+        if p.checked is not None and today - p.checked > OLD_PRICE
+    }
+    for source, checked in sorted(old.items(), key=lambda item: item[1])[:3]:
+        found.append(f"Last checked {checked}: {source}")
+    return found

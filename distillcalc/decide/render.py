@@ -1,0 +1,177 @@
+"""A decision as text, as a rich table and as HTML: three views of the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from distillcalc.decide.words import count, duration, usd
+from distillcalc.estimate.options import OPTIONS
+
+if TYPE_CHECKING:
+    from distillcalc.decide.decision import Decision
+
+HEADINGS = (
+    "option",
+    "model and machine",
+    "status",
+    "once",
+    "month 1",
+    "per 1,000",
+    "total",
+    "E2E p95",
+    "quality",
+    "remark",
+)
+RIGHT = {3, 4, 5, 6, 7, 8}
+MOST_TIPPING_POINTS = 6
+
+
+def rows(decision: Decision) -> list[tuple[str, ...]]:
+    """One row of words per option, the recommended first, then by cost; the same for every view."""
+    order = {"feasible": 0, "provisional": 0, "unproven": 1, "ruled-out": 2, "unpriced": 3}
+
+    def key(name: str) -> tuple[Any, ...]:
+        estimate = decision.options[name]
+        return name != decision.recommendation, order[estimate.status], estimate.present_value_usd
+
+    table: list[tuple[str, ...]] = []
+    for name in sorted(decision.options, key=key):
+        e = decision.options[name]
+        priced = not e.unpriced
+        e2e = e.latency.get("e2e_p95_s")
+        table.append(
+            (
+                name,
+                e.label,
+                e.status,
+                usd(e.one_off_total_usd) if priced else "-",
+                usd(float(e.monthly_total_usd[0])) if priced else "-",
+                usd(e.usd_per_1000_requests) if priced else "-",
+                usd(e.present_value_usd) if priced else "-",
+                f"{e2e:.2f} s" if e2e is not None else "-",
+                f"{e.quality_mean:.2f} ± {e.quality_sd:.2f}" if e.quality_mean == e.quality_mean else "-",
+                decision.lost_by(name),
+            )
+        )
+    return table
+
+
+def notes(decision: Decision) -> list[tuple[str, str]]:
+    """(heading, sentence) pairs below the table."""
+    found: list[tuple[str, str]] = [("still to find out", condition) for condition in decision.conditions]
+    if decision.opportunity is not None:
+        e = decision.opportunity
+        odds = next((g.probability for g in e.gates if g.probability is not None), None)
+        chance = f", if it proves good enough (P {odds:.2f})" if odds is not None else ""
+        found.append(
+            (
+                "worth measuring",
+                f"{e.option} ({e.label}) would cost {usd(e.present_value_usd)} over the horizon{chance}",
+            )
+        )
+    for name, result in decision.break_even.items():
+        parts = []
+        if result.months is not None:
+            parts.append(
+                "cheaper from the first day"
+                if result.months == 0
+                else f"pays back in {duration(result.months)} ({result.day})"
+            )
+        from distillcalc.decide.rules import volumes
+
+        parts.append(
+            f"cheaper than calling the big model {volumes(result.requests_per_day)}"
+            if result.requests_per_day
+            else "never cheaper than calling the big model, at any volume"
+        )
+        if result.utilisation is not None:
+            parts.append(
+                f"a replica breaks even at {result.utilisation:.1%} of its capacity"
+                if result.utilisation <= 1
+                else "a full replica still costs more per request than the big model"
+            )
+        found.append((f"break-even of {name}", "; ".join(parts)))
+    for point in decision.tipping_points[:MOST_TIPPING_POINTS]:
+        now = "not stated" if point.value is None else number(point.value)
+        to = point.to or "nothing that passes"
+        found.append(
+            (
+                "tipping point",
+                f"{point.input} {number(point.flips_at)} {point.unit} (now {now}): {to}".replace("  ", " "),
+            )
+        )
+    found += [("rule of thumb", str(check).removeprefix("rule of thumb, ")) for check in decision.rules]
+    found += [("note", warning) for warning in decision.warnings]
+    return found
+
+
+def number(value: float) -> str:
+    """A swept value in words."""
+    return count(value) if abs(value) >= 100 else f"{value:.3g}"
+
+
+def text(decision: Decision) -> str:
+    """The decision as plain text."""
+    lines = [_headline(decision), ""]
+    for row in rows(decision):
+        lines.append(f"  {row[0]:<20} {row[6]:>14}  {row[2]:<12} {row[1]}")
+        lines.append(f"  {'':<20} {'':>14}  {row[9]}")
+    lines.append("")
+    lines += [f"{heading}: {sentence}" for heading, sentence in notes(decision)]
+    return "\n".join(lines)
+
+
+def _headline(decision: Decision) -> str:
+    name = decision.scenario.workload.name
+    mark = "" if decision.status in ("feasible", "none") else " (provisional)"
+    return f"{name}: {decision.reason}{mark}"
+
+
+def rich_parts(decision: Decision) -> Iterator[Any]:
+    """The decision as rich renderables."""
+    from rich.markup import escape as safe
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    style = {"feasible": "green", "provisional": "yellow", "none": "red"}[decision.status]
+    yield Panel(Text(_headline(decision)), border_style=style)
+    table = Table(show_lines=False, expand=False)
+    for i, heading in enumerate(HEADINGS[:-1]):
+        table.add_column(heading, justify="right" if i in RIGHT else "left", overflow="fold")
+    for row in rows(decision):
+        table.add_row(*(safe(cell) for cell in row[:-1]), style="bold" if row[0] == decision.recommendation else "")
+    yield table
+    for row in rows(decision):
+        if row[0] != decision.recommendation:
+            yield Text.assemble((f"{row[0]}: ", "bold"), row[-1])
+    yield Text("")
+    for heading, sentence in notes(decision):
+        yield Text.assemble((f"{heading}: ", "bold"), sentence)
+
+
+def html(decision: Decision) -> str:
+    """The decision as a fragment of HTML; everything from outside is escaped."""
+    head = "".join(
+        f"<th style='text-align:{'right' if i in RIGHT else 'left'}'>{escape(h)}</th>" for i, h in enumerate(HEADINGS)
+    )
+    body = []
+    for row in rows(decision):
+        weight = "bold" if row[0] == decision.recommendation else "normal"
+        cells = "".join(
+            f"<td style='text-align:{'right' if i in RIGHT else 'left'}'>{escape(cell)}</td>"
+            for i, cell in enumerate(row)
+        )
+        body.append(f"<tr style='font-weight:{weight}'>{cells}</tr>")
+    below = "".join(f"<li><b>{escape(heading)}</b>: {escape(sentence)}</li>" for heading, sentence in notes(decision))
+    return (
+        f"<div class='distillcalc-decision'><p><b>{escape(_headline(decision))}</b></p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table><ul>{below}</ul></div>"
+    )
+
+
+def title(option: str) -> str:
+    """An option's name for people."""
+    return OPTIONS[option].title

@@ -1,0 +1,198 @@
+"""Tipping points: the value of one input at which the recommendation changes, all else as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillcalc.catalog import Catalog
+from distillcalc.decide.table import compare, compared
+from distillcalc.estimate.context import Context
+from distillcalc.estimate.inputs import SPECS, Inputs
+from distillcalc.estimate.outcome import plain
+from distillcalc.estimate.quality import RETENTION_PRIOR
+from distillcalc.workload.scenario import Scenario
+
+Floats = NDArray[np.float64]
+
+POINTS = 65
+ROUNDS = 5  # each narrows a flip 16 times
+ZOOM = 17
+
+# Inputs that matter and how far around its value each is searched: (factor down, factor up) or (low, high).
+SEARCHED: dict[str, tuple[str, float, float]] = {
+    "requests_per_day": ("factor", 1e-4, 1e4),
+    "growth_per_month": ("range", -0.2, 0.5),
+    "input_tokens": ("factor", 1 / 50, 50),
+    "output_tokens": ("factor", 1 / 50, 50),
+    "cacheable_prefix_tokens": ("share of input_tokens", 0.0, 1.0),
+    "batchable_share": ("range", 0.0, 1.0),
+    "task_changes_per_year": ("range", 0.0, 52.0),
+    "wrong_answer_usd": ("range", 0.0, 10.0),
+    "teacher_price_factor": ("range", 0.01, 10.0),
+    "gpu_price_factor": ("range", 0.01, 10.0),
+    "teacher_quality": ("range", 0.5, 0.999),
+    "student_retention": ("range", 0.5, 1.0),
+    "engineering_hours": ("range", 0.0, 5000.0),
+    "operations_hours_per_month": ("range", 0.0, 500.0),
+    "labels": ("factor", 1e-2, 1e3),
+    "escalation_rate": ("range", 0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class TippingPoint:
+    """One value at which the recommendation flips.
+
+    Parameters
+    ----------
+    input, unit : its name and unit.
+    value : the scenario's own; None where it leaves the input out.
+    flips_at : the nearest value, on one side, from which another option is recommended.
+    to : that option; None where nothing passes there.
+    """
+
+    input: str
+    unit: str
+    value: float | None
+    flips_at: float
+    to: str | None
+
+    @property
+    def distance(self) -> float:
+        """How far the flip is, to rank them: a change of rate over a year, a log ratio, or a share of the range."""
+        if self.value is None:
+            return float("inf")
+        if SPECS[self.input].low < 0:
+            per_year = 12 if self.unit == "per month" else 1
+            return abs(float(np.log((1 + self.flips_at) / (1 + self.value)))) * per_year
+        if self.value > 0 and self.flips_at > 0:
+            return abs(float(np.log(self.flips_at / self.value)))
+        how, _, high = SEARCHED[self.input]
+        return abs(self.flips_at - self.value) / (high if how == "range" else max(self.value, self.flips_at))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "input": self.input,
+            "unit": self.unit,
+            "value": self.value,
+            "flips_at": plain(self.flips_at),
+            "to": self.to,
+        }
+
+
+@dataclass
+class _Side:
+    """One direction of one input: an end that keeps the recommendation and an end that flips it."""
+
+    name: str
+    value: float | None
+    keeps: float
+    flips: float
+    to: str | None = None
+
+
+def tipping_points(scenario: Scenario, catalog: Catalog) -> list[TippingPoint]:
+    """Every nearest flip of every input that matters, below and above its value, nearest first.
+
+    One vectorised scan over all inputs finds the first grid interval on either side in which the
+    recommendation changes; repeated subdivision of all of them at once locates the flips to a millionth of
+    the interval. A flip back and forth inside one grid interval is not seen.
+    """
+    search = _Search(scenario, catalog)
+    grids = {name: grid for name in SEARCHED if (grid := search.grid(name)) is not None}
+    winners = search.winners(dict(grids.items()))
+    sides: list[_Side] = []
+    for name, grid in grids.items():
+        same = winners[name] == search.base
+        own = search.own[name]
+        place = int(np.searchsorted(grid, own))
+        if not same[place]:
+            continue  # stating the value outright already changes the decision: no distance to speak of
+        for step in (-1, 1):
+            order = range(place + step, len(grid) if step > 0 else -1, step)
+            at = next((i for i in order if not same[i]), None)
+            if at is not None:
+                sides.append(_Side(name, search.stated(name), float(grid[at - step]), float(grid[at])))
+    for _ in range(ROUNDS):
+        inner = [np.linspace(side.keeps, side.flips, ZOOM) for side in sides]
+        for side, values, best in zip(sides, inner, search.winners_of(sides, inner), strict=True):
+            at = max(int(np.argmax(best != search.base)), 1)
+            side.keeps, side.flips = float(values[at - 1]), float(values[at])
+            side.to = search.options[best[at]] if best[at] >= 0 else None
+    points = [TippingPoint(side.name, SPECS[side.name].unit, side.value, side.flips, side.to) for side in sides]
+    return sorted(points, key=lambda point: point.distance)
+
+
+class _Search:
+    """The scenario's recommendation as a function of one input at a time, many values in one evaluation."""
+
+    def __init__(self, scenario: Scenario, catalog: Catalog) -> None:
+        self.scenario, self.catalog = scenario, catalog
+        self.options = compared(scenario)
+        self.x = Inputs(scenario)
+        self.base = int(compare(scenario, catalog).best[0])
+        self.own: dict[str, float] = {}
+
+    def stated(self, name: str) -> float | None:
+        value = float(self.x[name][0, 0])
+        return None if np.isnan(value) else value
+
+    def grid(self, name: str) -> Floats | None:
+        """Values to search, rising, with the scenario's own among them; None where there is nothing to search."""
+        own = self.stated(name)
+        if own is None:
+            context = Context(self.x, self.catalog)
+            teacher = float(context.teacher_belief.mean[0, 0])
+            own = teacher if name == "teacher_quality" else RETENTION_PRIOR[0]
+        how, low, high = SEARCHED[name]
+        if how == "factor":
+            if not own:
+                return None
+            grid = own * np.geomspace(low, high, POINTS)
+        elif how == "range":
+            grid = np.geomspace(low, high, POINTS) if low > 0 and high / low > 10 else np.linspace(low, high, POINTS)
+        else:
+            grid = np.linspace(low, high, POINTS) * float(self.x["input_tokens"][0, 0])
+        self.own[name] = own
+        return np.unique(np.append(np.clip(grid, SPECS[name].low, SPECS[name].high), own))
+
+    def winners(self, values: dict[str, Floats]) -> dict[str, NDArray[np.intp]]:
+        """Column of the best option for each value of each input, all else as in the scenario.
+
+        Inputs that the scenario states share one evaluation; one that it leaves out has no number to stand
+        in the other rows, so it has an evaluation of its own.
+        """
+        found: dict[str, NDArray[np.intp]] = {}
+        together = {name: v for name, v in values.items() if self.stated(name) is not None}
+        for name in values.keys() - together.keys():
+            found[name] = compare(self.scenario, self.catalog, {name: values[name]}, self.options).best
+        if together:
+            size = sum(map(len, together.values()))
+            columns = {name: np.full(size, self.own[name]) for name in together}
+            start = 0
+            for name, v in together.items():
+                columns[name][start : start + len(v)] = v
+                start += len(v)
+            best = compare(self.scenario, self.catalog, columns, self.options).best
+            edges = np.cumsum([0, *map(len, together.values())])
+            found |= {name: best[a:b] for name, a, b in zip(together, edges, edges[1:], strict=False)}
+        return found
+
+    def winners_of(self, sides: list[_Side], inner: list[Floats]) -> list[NDArray[np.intp]]:
+        """The same for the values of each side."""
+        by_name: dict[str, Floats] = {}
+        for side, values in zip(sides, inner, strict=True):
+            by_name[side.name] = np.append(by_name.get(side.name, np.zeros(0)), values)
+        best = self.winners(by_name) if by_name else {}
+        taken: dict[str, int] = {}
+        found = []
+        for side in sides:
+            start = taken.get(side.name, 0)
+            found.append(best[side.name][start : start + ZOOM])
+            taken[side.name] = start + ZOOM
+        return found

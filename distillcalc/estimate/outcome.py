@@ -1,0 +1,334 @@
+"""What evaluating an option gives: arrays over scenarios, and the scalar Estimate read out of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillcalc.provenance import Provenance
+
+Floats = NDArray[np.float64]
+Verdict = Literal["pass", "fail", "unknown"]
+Status = Literal["feasible", "provisional", "unproven", "ruled-out", "unpriced"]
+PASS, UNKNOWN, FAIL = 1, 0, -1
+LIKELY = 0.5  # an unknown gate does not keep an option from being recommended if it is more likely to hold than not
+_NAMES: dict[int, Verdict] = {PASS: "pass", UNKNOWN: "unknown", FAIL: "fail"}
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One hard condition over n scenarios.
+
+    ``code`` is 1 pass, 0 unknown, -1 fail, shape (n or 1, 1); ``detail(i)`` says why, for scenario i;
+    ``probability`` is that the condition holds, where it is a matter of odds, shape (n or 1, 1).
+    """
+
+    name: str
+    code: NDArray[np.int8]
+    detail: Callable[[int], str]
+    source: str = ""
+    probability: Floats | None = None
+
+    @classmethod
+    def of(cls, name: str, verdict: Verdict, detail: str, source: str = "") -> GateResult:
+        """A gate that is the same for every scenario."""
+        code = {"pass": PASS, "fail": FAIL, "unknown": UNKNOWN}[verdict]
+        return cls(name, np.full((1, 1), code, dtype=np.int8), lambda _: detail, source)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate of one estimate: a hard condition, whether it holds, and why."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    source: str = ""
+    probability: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "detail": self.detail,
+            "source": self.source,
+            "probability": self.probability,
+        }
+
+
+@dataclass
+class Outcome:
+    """One option over n scenarios.
+
+    Parameters
+    ----------
+    option : its id.
+    labels, label_index : which model and machine it is: ``labels[label_index[i]]`` for scenario i.
+    monthly_usd : item -> running cost, shape (n or 1, months), not discounted.
+    one_off_usd : item -> cost before the first request, shape (n or 1, 1).
+    latency : seconds by objective name ("ttft_p95", "tpot_p50", "e2e_p99"), shape (n or 1, 1); nan unknown.
+    quality_mean, quality_sd : of the metric, shape (n, 1).
+    gates : every hard condition.
+    facts : other figures worth showing (replicas, utilisation, hit share), shape (n, 1) or (n, months).
+    provenance : origin of the numbers, by name.
+    unpriced : why there is no price, or "".
+    """
+
+    option: str
+    labels: tuple[str, ...]
+    label_index: NDArray[np.intp] = field(default_factory=lambda: np.zeros((1, 1), dtype=np.intp))
+    monthly_usd: dict[str, Floats] = field(default_factory=dict)
+    one_off_usd: dict[str, Floats] = field(default_factory=dict)
+    latency: dict[str, Floats] = field(default_factory=dict)
+    quality_mean: Floats = field(default_factory=lambda: np.full((1, 1), np.nan))
+    quality_sd: Floats = field(default_factory=lambda: np.full((1, 1), np.nan))
+    gates: list[GateResult] = field(default_factory=list)
+    facts: dict[str, Floats] = field(default_factory=dict)
+    provenance: dict[str, Provenance] = field(default_factory=dict)
+    unpriced: str = ""
+    months: int = 1
+
+    def label(self, i: int) -> str:
+        """Which model and machine it is in scenario i."""
+        return self.labels[int(at(self.label_index, i))]
+
+    @cached_property
+    def monthly_total_usd(self) -> Floats:
+        """Running cost of each month, shape (n or 1, months); nan where unpriced."""
+        if self.unpriced:
+            return np.full((1, self.months), np.nan)
+        return _total(list(self.monthly_usd.values()), (1, self.months))
+
+    @cached_property
+    def one_off_total_usd(self) -> Floats:
+        """Cost before the first request, shape (n or 1, 1)."""
+        return _total(list(self.one_off_usd.values()), (1, 1))
+
+    def present_value_usd(self, discount: Floats) -> Floats:
+        """One-off cost + discounted running cost over the horizon, shape (n or 1, 1)."""
+        running = np.cumsum(self.monthly_total_usd * discount, axis=1)[:, -1:]
+        return np.asarray(self.one_off_total_usd + running)
+
+    @cached_property
+    def failed(self) -> NDArray[np.bool_]:
+        """Whether any gate fails, shape (n or 1, 1)."""
+        failed = np.zeros((1, 1), dtype=bool)
+        for gate in self.gates:
+            failed = failed | (gate.code == FAIL)
+        return failed
+
+    @cached_property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Whether any gate is unknown, shape (n or 1, 1)."""
+        unknown = np.zeros((1, 1), dtype=bool)
+        for gate in self.gates:
+            unknown = unknown | (gate.code == UNKNOWN)
+        return unknown
+
+    @cached_property
+    def likely(self) -> NDArray[np.bool_]:
+        """Whether no gate fails and none is more likely to fail than to hold, shape (n or 1, 1)."""
+        likely = ~self.failed
+        for gate in self.gates:
+            if gate.probability is not None:
+                likely = likely & (gate.probability >= LIKELY)
+        return likely
+
+    def estimate(self, i: int, requests: Floats, discount: Floats, tokens_per_request: float, start: date) -> Estimate:
+        """The scalar estimate of scenario i.
+
+        Parameters
+        ----------
+        requests : of each month, shape (n or 1, months).
+        discount : present value of a dollar in each month, same shape.
+        tokens_per_request : input + output [tokens], for the price of a million.
+        start : first day of the horizon.
+        """
+        months = self.months
+        value = at(self.present_value_usd(discount), i)
+        count = float(row(requests, i, months).sum())
+        quality = at(self.quality_mean, i)
+        gates = tuple(
+            Gate(
+                gate.name,
+                _NAMES[int(at(gate.code, i))],
+                gate.detail(i),
+                gate.source,
+                None if gate.probability is None else at(gate.probability, i),
+            )
+            for gate in self.gates
+        )
+        latency = {}
+        for name, seconds in self.latency.items():
+            number = at(seconds, i)
+            if not np.isnan(number):
+                unit = "ms" if name.startswith("tpot") else "s"
+                latency[f"{name}_{unit}"] = number * 1000 if unit == "ms" else number
+        return Estimate(
+            option=self.option,
+            label=self.label(i),
+            monthly_usd={item: row(usd, i, months) for item, usd in self.monthly_usd.items()},
+            one_off_usd={item: at(usd, i) for item, usd in self.one_off_usd.items()},
+            present_value_usd=value,
+            requests=count,
+            usd_per_1000_requests=value / count * 1000,
+            usd_per_correct_answer=value / (count * quality),
+            usd_per_mtok=value / (count * tokens_per_request) * 1e6,
+            latency=latency,
+            quality_mean=quality,
+            quality_sd=at(self.quality_sd, i),
+            gates=gates,
+            facts={name: at(v, i) for name, v in self.facts.items()},
+            provenance=self.provenance,
+            unpriced=self.unpriced,
+            start=start,
+        )
+
+
+def _total(items: list[Floats], shape: tuple[int, int]) -> Floats:
+    total = np.zeros(shape)
+    for item in items:
+        total = total + item
+    return total
+
+
+def at(array: NDArray[Any], i: int, column: int = 0) -> float:
+    """Element (i, column) of an array that may be the same for all scenarios or all months."""
+    rows, columns = array.shape
+    return float(array[i if rows > 1 else 0, column if columns > 1 else 0])
+
+
+def row(array: Floats, i: int, months: int) -> Floats:
+    """Row i as an array over months."""
+    picked = array[i if array.shape[0] > 1 else 0]
+    return np.repeat(picked, months) if picked.size == 1 else picked
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one option would cost, how fast and how good it would be, each number with its source.
+
+    Parameters
+    ----------
+    option, label : id of the option; model and machine.
+    monthly_usd : item -> USD in each month, not discounted.
+    one_off_usd : item -> USD before the first request.
+    present_value_usd : one-off + discounted running cost over the horizon; nan where unpriced.
+    usd_per_1000_requests, usd_per_correct_answer, usd_per_mtok : present value / requests, correct answers,
+        tokens of the horizon.
+    latency : [s] or [ms] by name; absent where unknown.
+    quality_mean, quality_sd : of the metric.
+    gates, facts, provenance : as in :class:`Outcome`.
+    unpriced : why there is no price, or "".
+    """
+
+    option: str
+    label: str
+    monthly_usd: Mapping[str, Floats]
+    one_off_usd: Mapping[str, float]
+    present_value_usd: float
+    requests: float
+    usd_per_1000_requests: float
+    usd_per_correct_answer: float
+    usd_per_mtok: float
+    latency: Mapping[str, float]
+    quality_mean: float
+    quality_sd: float
+    gates: tuple[Gate, ...]
+    facts: Mapping[str, float]
+    provenance: Mapping[str, Provenance]
+    unpriced: str = ""
+    start: date | None = None
+
+    @property
+    def status(self) -> Status:
+        """How far the gates let it go.
+
+        feasible (every gate passes), provisional (some unknown, none unlikely), unproven (one is more likely
+        to fail than to hold), ruled-out (one fails) or unpriced.
+        """
+        if self.unpriced:
+            return "unpriced"
+        verdicts = {gate.verdict for gate in self.gates}
+        if "fail" in verdicts:
+            return "ruled-out"
+        if any(gate.probability is not None and gate.probability < LIKELY for gate in self.gates):
+            return "unproven"
+        return "provisional" if "unknown" in verdicts else "feasible"
+
+    @property
+    def monthly_total_usd(self) -> Floats:
+        """Running cost of each month [USD], shape (months,)."""
+        return np.asarray(np.sum(list(self.monthly_usd.values()), axis=0)) if self.monthly_usd else np.full(1, np.nan)
+
+    @property
+    def one_off_total_usd(self) -> float:
+        """Cost before the first request [USD]."""
+        return float(sum(self.one_off_usd.values()))
+
+    def failing(self) -> list[Gate]:
+        """Gates that rule it out."""
+        return [gate for gate in self.gates if gate.verdict == "fail"]
+
+    def open_questions(self) -> list[Gate]:
+        """Gates that are not known to hold."""
+        return [gate for gate in self.gates if gate.verdict == "unknown"]
+
+    def cash_flow(self) -> Any:
+        """Month-by-month cash flow as a DataFrame: one row a month, one column an item, and the total.
+
+        The one-off items stand in month 0, before the first request.
+        """
+        import pandas as pd
+
+        from distillcalc.calendar import add_months
+
+        months = len(self.monthly_total_usd)
+        assert self.start is not None
+        frame = pd.DataFrame(
+            {
+                **{item: np.concatenate([[usd], np.zeros(months)]) for item, usd in self.one_off_usd.items()},
+            },
+            index=range(months + 1),
+        )
+        for item, usd in self.monthly_usd.items():
+            frame[item] = np.concatenate([[0.0], usd])
+        frame["total_usd"] = frame.sum(axis=1)
+        frame.insert(0, "month_start", [self.start, *(add_months(self.start, m) for m in range(months))])
+        frame.index.name = "month"
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; nan becomes None."""
+        return {
+            "option": self.option,
+            "label": self.label,
+            "status": self.status,
+            "unpriced": self.unpriced,
+            "present_value_usd": plain(self.present_value_usd),
+            "monthly_usd": {item: [plain(v) for v in usd] for item, usd in self.monthly_usd.items()},
+            "monthly_total_usd": [plain(v) for v in self.monthly_total_usd],
+            "one_off_usd": {item: plain(usd) for item, usd in self.one_off_usd.items()},
+            "requests": plain(self.requests),
+            "usd_per_1000_requests": plain(self.usd_per_1000_requests),
+            "usd_per_correct_answer": plain(self.usd_per_correct_answer),
+            "usd_per_mtok": plain(self.usd_per_mtok),
+            "latency": {name: plain(v) for name, v in self.latency.items()},
+            "quality": {"mean": plain(self.quality_mean), "sd": plain(self.quality_sd)},
+            "gates": [gate.to_dict() for gate in self.gates],
+            "facts": {name: plain(v) for name, v in self.facts.items()},
+            "provenance": {name: p.to_dict() for name, p in self.provenance.items()},
+        }
+
+
+def plain(value: float) -> float | None:
+    """A float for JSON: None for nan or infinity."""
+    number = float(value)
+    return number if np.isfinite(number) else None

@@ -1,0 +1,235 @@
+"""What serving a model on machines of one's own costs: the cheapest GPU, its fleet, power and people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillcalc.catalog import Catalog, GpuRow, ModelRow, provenance_of
+from distillcalc.errors import MissingPrice
+from distillcalc.estimate import gates
+from distillcalc.estimate.capacity import (
+    NO_OBJECTIVE_PERCENTILE,
+    Load,
+    Machines,
+    fleet,
+    latencies,
+    machines,
+    memory_sentence,
+    replica_capacity,
+)
+from distillcalc.estimate.context import Context
+from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome
+from distillcalc.provenance import Provenance, assumed, derived
+from distillcalc.workload.lengths import JointLengths
+from distillcalc.workload.scenario import Serving
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Dedicated:
+    """A provider's dedicated endpoint: which GPU, and what one of them costs for an hour [USD]."""
+
+    gpu: str
+    usd_per_gpu_hour: float
+    source: Provenance
+
+
+def gpu_usd_per_hour(catalog: Catalog, gpu: str, serving: Serving, parallel: int) -> tuple[float, Provenance] | None:
+    """Price of one GPU for an hour, with its origin; None where the catalog has none for the commitment.
+
+    Owned: capital / lifetime + power x cooling x price of power.
+    """
+    if serving.commitment == "owned":
+        row = catalog.gpu(gpu)
+        capex = serving.capex_usd_per_gpu or row.capex_usd
+        if capex is None or row.tdp_w is None:
+            return None
+        hourly = capex / (serving.lifetime_years * 8766) + row.tdp_w / 1000 * serving.cooling * serving.usd_per_kwh
+        return hourly, derived(
+            f"owned: {capex:g} USD over {serving.lifetime_years:g} years + {row.tdp_w:g} W x "
+            f"{serving.cooling:g} at {serving.usd_per_kwh:g} USD/kWh"
+        )
+    rental = catalog.rental(gpu, serving.commitment, serving.gpu_provider, gpus=parallel)
+    if rental is None:
+        return None
+    found = provenance_of(rental)
+    source = f"{rental.provider} {rental.product or gpu}, {serving.commitment}, {rental.usd_per_gpu_hour:g} USD/GPU-h"
+    return rental.usd_per_gpu_hour, Provenance(
+        found.kind, f"{source} ({found.source})", found.checked, found.confidence
+    )
+
+
+def _priced_machines(context: Context, row: ModelRow) -> tuple[Machines, Floats, tuple[Provenance, ...]]:
+    """The GPUs that have a price, with the model's constants on each and the price of one replica-hour."""
+    catalog, serving = context.catalog, context.choices.serving
+    named = context.choices.gpus
+    for name in named or ():
+        catalog.gpu(name)
+    candidates = [
+        (name, gpu) for name, gpu in catalog.gpus.items() if (name in named if named is not None else gpu.kind == "gpu")
+    ]
+    return _machine_prices(_Key(row, tuple(candidates), serving, catalog))
+
+
+class _Key:
+    """Machine constants depend on the model, the GPUs, the serving choices and the prices, not on the traffic."""
+
+    def __init__(self, row: ModelRow, gpus: tuple[tuple[str, GpuRow], ...], serving: Serving, catalog: Catalog) -> None:
+        self.row, self.gpus, self.serving, self.catalog = row, gpus, serving, catalog
+        self.key = (id(row), tuple(name for name, _ in gpus), serving, id(catalog))
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Key) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=256)
+def _machine_prices(key: _Key) -> tuple[Machines, Floats, tuple[Provenance, ...]]:
+    sized = machines(key.row, key.gpus, key.serving)
+    kept, prices, sources = [], [], []
+    for i, (name, _) in enumerate(key.gpus):
+        parallel = int(sized.tensor_parallel[i, 0, 0])
+        found = gpu_usd_per_hour(key.catalog, name, key.serving, parallel)
+        if found is not None:
+            kept.append(key.gpus[i])
+            prices.append(found[0] * parallel)
+            sources.append(found[1])
+    if not kept:
+        where = f" from {key.serving.gpu_provider}" if key.serving.gpu_provider else ""
+        names = ", ".join(name for name, _ in key.gpus) or "none"
+        raise MissingPrice(f"no {key.serving.commitment} price{where} known for any of the GPUs named ({names})")
+    return machines(key.row, kept, key.serving), np.array(prices)[:, None, None], tuple(sources)
+
+
+def self_hosted(
+    context: Context,
+    option: str,
+    name: str,
+    row: ModelRow,
+    lengths: JointLengths,
+    thinking: Floats,
+    *,
+    dedicated: Dedicated | None = None,
+) -> Outcome:
+    """Running cost, latency and gates of one model on the GPU that serves it cheapest under the objectives.
+
+    ``dedicated`` is a provider's endpoint at its own price by the replica-hour, with no spares and no people
+    of one's own; left out, the machines are one's own.
+
+    Raises
+    ------
+    MissingPrice
+        If the model's size or shape is not public, or none of the GPUs has a price.
+    UnknownName
+        For a GPU that the catalog does not know.
+
+    Notes
+    -----
+    The fleet is sized by the busiest hour (see :mod:`.capacity`) and paid every hour of the month.
+    """
+    if row.shape is None or row.params_b is None:
+        raise MissingPrice(
+            f"the shape of {name} is not in the catalog, so its speed and memory are unknown. Give it in "
+            f'[overrides.models."{name}".shape]'
+        )
+    x, serving = context.x, context.choices.serving
+    if dedicated is None:
+        sized, usd_per_hour, price_sources = _priced_machines(context, row)
+    else:
+        sized = machines(row, [(dedicated.gpu, context.catalog.gpu(dedicated.gpu))], serving)
+        usd_per_hour, price_sources = dedicated.usd_per_gpu_hour * sized.tensor_parallel, (dedicated.source,)
+    objectives = context.workload.slo.objectives()
+    level = max((level for _, level, _ in objectives), default=NO_OBJECTIVE_PERCENTILE)
+    load = Load.of(lengths, thinking)
+    capacity = replica_capacity(sized, load, objectives)
+    whole = fleet(x, capacity, level, spares=dedicated is None)
+    hourly = usd_per_hour * x["gpu_price_factor"] * x.price_path("gpu_price_change_per_year")
+    gpu_usd = whole.replicas * hourly * (24 * x.days)
+
+    cost = np.cumsum(np.where(np.isnan(gpu_usd), np.inf, gpu_usd) * x.discount, axis=2)[:, :, -1:]
+    best = np.argmin(cost, axis=0)[None]  # (1, n, 1)
+
+    def chosen(values: Floats) -> Floats:
+        n = max(values.shape[1], best.shape[1])
+        full = np.broadcast_to(values, (len(sized.gpus), n, values.shape[2]))
+        return np.asarray(np.take_along_axis(full, np.broadcast_to(best, (1, n, 1)), axis=0)[0])
+
+    usable = chosen(capacity.batch) >= 1
+    fits = chosen(np.asarray(sized.fits, dtype=float)) > 0
+    # Where no batch meets the objectives there is no fleet to price.
+    fleet_usd = np.where(usable, chosen(gpu_usd), np.nan)
+    utilisation = np.clip(np.nan_to_num(chosen(whole.utilisation)), 0, 1)
+    people_usd = x["operations_hours_per_month"] * x["engineering_usd_per_hour"] * (x.days > 0)
+    busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak
+    latency = {
+        key: chosen(value)
+        for key, value in latencies(sized, load, capacity, busiest_rate, whole.busiest, x["interarrival_cv"]).items()
+    }
+
+    parallel = [int(n) for n in sized.tensor_parallel[:, 0, 0]]
+    labels = tuple(
+        f"{name} on {n} x {gpu}" if n > 1 else f"{name} on {gpu}" for n, gpu in zip(parallel, sized.gpus, strict=True)
+    )
+    first_gpu = int(best[0, 0, 0])
+    outcome = Outcome(
+        option,
+        labels,
+        best[0],
+        months=x.months,
+        latency=latency,
+        monthly_usd={"gpus_busy": fleet_usd * utilisation, "gpus_idle": fleet_usd * (1 - utilisation)},
+        facts={
+            "replicas": chosen(whole.replicas)[:, :1],
+            "replicas_last_month": chosen(whole.replicas)[:, -1:],
+            "gpus_per_replica": chosen(sized.tensor_parallel),
+            "utilisation": utilisation[:, :1],
+            "replica_usd_per_hour": chosen(usd_per_hour) * x["gpu_price_factor"],
+            "requests_per_s_per_replica": chosen(capacity.requests_per_s),
+            "batch": chosen(capacity.batch),
+        },
+        provenance={
+            "gpus_busy": price_sources[first_gpu],
+            "gpus_idle": price_sources[first_gpu],
+            "latency": derived(
+                f"roofline at MFU {serving.mfu:g}, MBU {serving.mbu:g}, {serving.fixed_step_ms:g} ms a step "
+                f"on the shape of {name} ({row.source})"
+            ),
+            "replicas": derived("square-root staffing of the busiest hour, plus spares"),
+        },
+    )
+    if dedicated is None:
+        outcome.monthly_usd["operations"] = people_usd
+        outcome.provenance["operations"] = assumed("operations_hours_per_month of [choices.serving]")
+    why_not = memory_sentence(sized, name, first_gpu)
+    memory = GateResult(
+        "memory",
+        np.where(fits, PASS, FAIL).astype(np.int8),
+        lambda _: f"{sized.weights_gb:.3g} GB of weights fit" if fits.all() else why_not,
+    )
+    floors = {
+        key: chosen(np.broadcast_to(value, np.broadcast_shapes(value.shape, (1, 1, 1))))
+        for key, value in capacity.floor_s.items()
+    }
+    # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
+    slo = gates.slo_gate(x, latency, str(outcome.provenance["latency"]), floors)
+    if slo is not None:
+        slo = GateResult(slo.name, np.where(usable, slo.code, FAIL).astype(np.int8), slo.detail, slo.source)
+    room = (
+        GateResult(
+            "memory",
+            np.where(usable | (slo is not None), PASS, FAIL).astype(np.int8),
+            lambda _: f"{name} leaves no room for the cache of one request",
+        )
+        if slo is None
+        else None
+    )
+    outcome.gates = [gate for gate in (memory, room, slo) if gate is not None]
+    return outcome

@@ -1,0 +1,165 @@
+"""Reading and writing scenario files, with errors that name the line and what would be right."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from distillcalc.errors import InputError, near_matches
+from distillcalc.resources import data_folder
+from distillcalc.workload.scenario import Scenario
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def samples() -> dict[str, Path]:
+    """The shipped sample scenarios by name."""
+    return {path.stem: path for path in sorted((data_folder() / "samples").glob("*.toml"))}
+
+
+def load_scenario(path: str | Path) -> Scenario:
+    """Read a scenario file, or a shipped sample by its name.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not TOML, or a value in it cannot be right.
+    """
+    known = samples()
+    file = Path(path)
+    if not file.is_file():
+        if str(path) not in known:
+            near = near_matches(str(path), known)
+            hint = f" Did you mean the sample {near[0]!r}?" if near else ""
+            raise InputError(
+                f"no scenario file {str(path)!r}.{hint} Samples: {', '.join(known)}; or give a path to a .toml file"
+            )
+        file = known[str(path)]
+    text = read_text(file)
+    return validate(Scenario, parse_toml(text, file.name), text=text, file=file.name)
+
+
+def save_scenario(scenario: Scenario, path: str | Path) -> Path:
+    """Write a scenario as TOML; fields at their defaults are left out."""
+    file = Path(path)
+    try:
+        file.write_text(scenario_toml(scenario), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the scenario to {file}: {error.strerror}") from error
+    return file
+
+
+def scenario_toml(scenario: Scenario) -> str:
+    """The scenario as the text of a TOML file."""
+    import tomli_w
+
+    return tomli_w.dumps(scenario.to_dict())
+
+
+def read_text(file: Path) -> str:
+    """The text of a file; raises :class:`InputError` where it cannot be read as UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file.name} is not UTF-8 text (byte {error.start}). Save it as UTF-8") from error
+
+
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """TOML as plain values; raises :class:`InputError` with the line where it does not parse."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"line (\d+)", str(error))
+        line = text.splitlines()[int(at[1]) - 1].strip() if at and int(at[1]) <= len(text.splitlines()) else ""
+        shown = f": {line[:80]!r}" if line else ""
+        raise InputError(f"{file} is not valid TOML. {error}{shown}") from error
+
+
+def validate(model: type[Model], values: Mapping[str, Any], *, text: str = "", file: str = "") -> Model:
+    """Build ``model`` from plain values, or say in the domain's words what is wrong with them.
+
+    Raises
+    ------
+    InputError
+        One line per problem: field, what would be right, what was got, and the line of the file.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_sentence(model, detail, text, file) for detail in error.errors()]
+        raise InputError("\n".join(dict.fromkeys(problems))) from error
+
+
+def _sentence(model: type[BaseModel], detail: Any, text: str, file: str) -> str:
+    path = tuple(part for part in detail["loc"] if not _is_union_tag(part))
+    field = ".".join(str(part) for part in path) or model.__name__.lower()
+    where = f" (line {_line_of(text, path)} of {file})" if text and _line_of(text, path) else ""
+    got = detail.get("input")
+    message, kind = str(detail["msg"]), detail["type"]
+    if kind == "extra_forbidden":
+        known = _fields_at(model, path[:-1])
+        near = near_matches(str(path[-1]), known)
+        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+        return f"unknown field {field}{where}. {hint}"
+    if kind == "missing":
+        return f"{field} is missing{where}. {_purpose(model, path)}".rstrip()
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "value_error":
+        return f"{field}: {message}{where}"
+    shown = repr(got) if len(repr(got)) <= 60 else repr(got)[:57] + "..."
+    return f"{field} {message[0].lower()}{message[1:]}. Got {shown}{where}"
+
+
+def _is_union_tag(part: Any) -> bool:
+    return isinstance(part, str) and ("[" in part or "(" in part)
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    candidates: Sequence[Any] = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _model_at(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = model
+    for part in path:
+        field = current.model_fields.get(str(part)) if current else None
+        current = _nested(field.annotation) if field else None
+    return current
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    found = _model_at(model, path)
+    return list(found.model_fields) if found else []
+
+
+def _purpose(model: type[BaseModel], path: Sequence[Any]) -> str:
+    """What the missing field is, from the docstring of the model that has it."""
+    owner = _model_at(model, path[:-1])
+    doc = (owner.__doc__ or "") if owner else ""
+    found = re.search(rf"^\s*(?:\w+, )*{re.escape(str(path[-1]))}(?:, \w+)* : (.+)$", doc, re.MULTILINE)
+    return f"It is {found[1].strip()}" if found else ""
+
+
+def _line_of(text: str, path: Sequence[Any]) -> int | None:
+    """The line on which the innermost named key of a path stands, or its table's header."""
+    keys = [str(part) for part in path if isinstance(part, str)]
+    best, table = None, []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        header = re.match(r"\[+\s*([^\]]+?)\s*\]+", line)
+        if header and not re.match(r"[\w\"'.-]+\s*=", line):
+            table = [part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", header[1])]
+            if keys[: len(table)] == table:
+                best = number
+            continue
+        key = re.match(r"(\"[^\"]*\"|'[^']*'|[\w-]+)\s*(?:\.|=)", line)
+        if key and keys[: len(table)] == table and keys[len(table) : len(table) + 1] == [key[1].strip("\"'")]:
+            return number
+    return best
