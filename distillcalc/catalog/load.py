@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -51,6 +51,12 @@ class Catalog:
     apis: Mapping[str, ApiRow]
     token_prices_given: Mapping[str, TokenPriceOverride] = field(default_factory=dict)
     _apis: dict[str, ApiRow | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def _shutdowns(self) -> dict[tuple[str, str], RetirementRow]:
+        """The earliest shutdown of each (provider, model)."""
+        rows = sorted((row for row in self.retirements.values() if row.what == "shutdown"), key=lambda row: row.on)
+        return {(row.provider, row.model): row for row in reversed(rows) if row.model is not None}
 
     @classmethod
     def load(cls, overrides: Overrides | str | Path | None = None) -> Catalog:
@@ -173,13 +179,7 @@ class Catalog:
 
     def shutdown(self, ref: str) -> RetirementRow | None:
         """The dated shutdown of a provider/model, if one is announced."""
-        provider, model = split_ref(ref)
-        ends = [
-            row
-            for row in self.retirements.values()
-            if row.what == "shutdown" and row.provider == provider and row.model == model
-        ]
-        return min(ends, key=lambda row: row.on, default=None)
+        return self._shutdowns.get(split_ref(ref))
 
     def closings(self, provider: str) -> list[RetirementRow]:
         """Dated closings of a provider's fine-tuning service, earliest first."""

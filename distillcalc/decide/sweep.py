@@ -79,6 +79,7 @@ def _details(part: Block, options: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Per scenario and option, the figures of the chosen candidate, shape (n, options)."""
     x, n = part.context.x, part.n
     requests = np.cumsum(x.requests, axis=1)[:, -1]
+    last = x["horizon_months"][:, 0].astype(np.intp) - 1
     found: dict[str, list[NDArray[Any]]] = {}
 
     def put(name: str, values: NDArray[Any]) -> None:
@@ -100,7 +101,7 @@ def _details(part: Block, options: tuple[str, ...]) -> dict[str, NDArray[Any]]:
             chosen([c.one_off_total_usd[:, 0] if not c.unpriced else np.full(1, np.nan) for c in candidates]),
         )
         put("monthly_usd_first", chosen([c.monthly_total_usd[:, 0] for c in candidates]))
-        put("monthly_usd_last", chosen([c.monthly_total_usd[:, -1] for c in candidates]))
+        put("monthly_usd_last", chosen([_at_month(c.monthly_total_usd, last) for c in candidates]))
         put("usd_per_1000_requests", part.present_value_usd[option] / requests * 1000)
         put("quality_mean", chosen([c.quality_mean[:, 0] for c in candidates]))
         for name in LATENCIES:
@@ -110,6 +111,11 @@ def _details(part: Block, options: tuple[str, ...]) -> dict[str, NDArray[Any]]:
                 chosen([c.latency.get(name, np.full((1, 1), np.nan))[:, 0] * factor for c in candidates]),
             )
     return {name: np.stack([np.broadcast_to(v, n) for v in values], axis=1) for name, values in found.items()}
+
+
+def _at_month(monthly: NDArray[Any], month: NDArray[np.intp]) -> NDArray[Any]:
+    """The value of each scenario's own last month, shape (n or 1,)."""
+    return np.asarray(monthly[np.arange(monthly.shape[0]) if len(month) == monthly.shape[0] else 0, month])
 
 
 def _status(outcome: Any) -> NDArray[np.int8]:

@@ -158,6 +158,9 @@ def self_hosted(
     best = np.argmin(cost, axis=0)[None]  # (1, n, 1)
 
     def chosen(values: Floats) -> Floats:
+        """The values of each scenario's best GPU."""
+        if best.shape[1] == 1:
+            return np.asarray(values[int(best[0, 0, 0]) if values.shape[0] > 1 else 0])
         n = max(values.shape[1], best.shape[1])
         full = np.broadcast_to(values, (len(sized.gpus), n, values.shape[2]))
         return np.asarray(np.take_along_axis(full, np.broadcast_to(best, (1, n, 1)), axis=0)[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,9 @@ class TokenLengths(BaseModel):
         if self.sample is not None:
             return {"sample": list(self.sample)}
         return self.mean if self.p95 is None else {"mean": self.mean, "p95": self.p95}
+
+    def __repr_args__(self) -> Any:
+        return [(name, value) for name, value in super().__repr_args__() if value is not None]
 
     @property
     def is_lognormal(self) -> bool:
@@ -240,6 +243,7 @@ class LognormalLengths(JointLengths):
         return self.mean_input**2 * math.exp(self.sigma_input**2)
 
 
+@lru_cache(maxsize=4096)
 def _lognormal_ratio(sigma: float, level: float) -> float:
     return math.exp(sigma * float(_normal_quantile(np.asarray(level))) - sigma**2 / 2)
 

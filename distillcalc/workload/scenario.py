@@ -223,9 +223,3 @@ class Scenario(Frozen):
         from distillcalc.workload.files import save_scenario
 
         return save_scenario(self, path)
-
-    def __repr__(self) -> str:
-        parts = [f"workload={self.workload!r}", f"choices={self.choices!r}", f"use={self.use!r}"]
-        if self.overrides:
-            parts.append(f"overrides={self.overrides!r}")
-        return f"Scenario({', '.join(parts)})"

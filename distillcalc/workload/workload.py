@@ -27,6 +27,13 @@ class Frozen(BaseModel):
     def _leave_out_none(self, handler: Any) -> Any:
         return {key: value for key, value in handler(self).items() if value is not None}
 
+    def __repr_args__(self) -> Any:
+        """What differs from the defaults, so that the repr is the Python that a user would write."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, date) or value != field.get_default(call_default_factory=True, validated_data={}):
+                yield name, value
+
 
 class Slo(Frozen):
     """Latency objectives; each left out is not asked for.
