@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from distillcalc.catalog import Catalog
 
-WIDTH_OF_A_PIPE = 160
+WIDTH_OF_A_PIPE = 170
 
 app = typer.Typer(
     help="For this traffic: keep calling the big model, distill a small one, or route between both?",
@@ -87,13 +87,14 @@ def compare(
     catalog: Rows = None,
 ) -> None:
     """Compare pre-training, fine-tuning and distilling the same student: computed cost ranges, beside the article's."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from distillcalc.decide.making import making_costs
     from distillcalc.decide.words import count, usd
 
     costs = making_costs(student, teacher, catalog=_catalog(catalog), gpu=gpu)
-    table = Table(title=f"Making {student}: rented {gpu}, labels by {teacher}; people not counted")
+    table = Table(title=f"Making {student}: rented {gpu}, labels by {teacher}; people not counted", box=SIMPLE_HEAD)
     for heading in (
         "approach",
         "tokens",

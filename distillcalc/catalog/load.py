@@ -181,6 +181,10 @@ class Catalog:
         """The dated shutdown of a provider/model, if one is announced."""
         return self._shutdowns.get(split_ref(ref))
 
+    def living_refs(self, row: ModelRow, until: date) -> list[str]:
+        """A model's price refs that no announced shutdown ends before a day, best first."""
+        return [ref for ref in row.price_refs if (end := self.shutdown(ref)) is None or end.on >= until]
+
     def closings(self, provider: str) -> list[RetirementRow]:
         """Dated closings of a provider's fine-tuning service, earliest first."""
         rows = [

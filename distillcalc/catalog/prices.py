@@ -152,15 +152,12 @@ class TokenPrices:
             raise InputError("token counts must be at least 0. Got a negative one")
         if np.any(read + written > total):
             raise InputError("cached_tokens + cache_write_tokens must not exceed input_tokens, which includes both")
-        usd = np.zeros(np.broadcast_shapes(total.shape, out.shape, read.shape, written.shape))
-        tiers = [0] if len(self.thresholds) == 1 else np.searchsorted(self.thresholds[1:], total, side="left")
-        for row, count in (
-            (self.input, total - read - written),
-            (self.cached, read),
-            (self.cache_write, written),
-        ):
-            usd += count * row[month][tiers]
-        usd += out * self.output[month][tiers]
+        one_tier = len(self.thresholds) == 1
+        tier: Any = 0 if one_tier else np.searchsorted(self.thresholds[1:], total, side="left")
+        usd = (total - read - written) * self.input[month][tier]
+        usd = usd + read * self.cached[month][tier]
+        usd = usd + written * self.cache_write[month][tier]
+        usd = usd + out * self.output[month][tier]
         return np.asarray(usd / 1e6 + self.request_usd[month])
 
     def scaled(self, factors: Floats) -> TokenPrices:

@@ -39,7 +39,7 @@ def request_usd(catalog: Catalog, ref: str, on: date) -> float | None:
 
 def cost_ratio(catalog: Catalog, row: ModelRow, on: date) -> CostRatio:
     """A model's cost ratio against its teacher at the prices of a day, beside the article's claim."""
-    student = row.price_refs[0] if row.price_refs else None
+    student = next(iter([*catalog.living_refs(row, on), *row.price_refs]), None)
     teacher = row.teacher_price_ref
     if student is None or teacher is None:
         return CostRatio(None, row.claimed_cost_ratio, student, teacher)
@@ -48,8 +48,17 @@ def cost_ratio(catalog: Catalog, row: ModelRow, on: date) -> CostRatio:
 
 
 def model_status(catalog: Catalog, row: ModelRow, on: date) -> str:
-    """ "alive", "ends 2026-12-11" or "ended 2026-10-23" by the announced shutdown of its first price ref."""
-    ends = [end for ref in row.price_refs[:1] if (end := catalog.shutdown(ref)) is not None]
-    if not ends:
+    """Whether it can be called: alive, ends or ended on a day, or weights only.
+
+    By the announced shutdowns of the provider's own model, or of every host of an open one.
+    """
+    if row.members:
+        return f"family of {len(row.members)}"
+    if not row.price_refs:
+        return "weights only" if row.kind == "open" else "no price"
+    refs = row.price_refs if row.kind == "open" else row.price_refs[:1]
+    ends = [catalog.shutdown(ref) for ref in refs]
+    dated = [end.on for end in ends if end is not None]
+    if len(dated) < len(refs):
         return "alive"
-    return f"{'ended' if ends[0].on <= on else 'ends'} {ends[0].on.isoformat()}"
+    return f"{'ended' if max(dated) <= on else 'ends'} {max(dated).isoformat()}"

@@ -8,23 +8,18 @@ DAYS_PER_MONTH = 365.25 / 12
 
 
 def usd(amount: float) -> str:
-    """Dollars with the digits that a reader needs: $0.0042, $12.30, $4,560, $1.23 million."""
+    """Dollars with the digits that a reader needs: $0.0042, $12.30, $4,560, $1.23M."""
     if not math.isfinite(amount):
         return "no price"
     sign, size = ("-" if amount < 0 else ""), abs(amount)
-    if size >= 999_500:
-        for limit, word, unit in (
-            (999.5e9, "trillion", 1e12),
-            (999.5e6, "billion", 1e9),
-            (0, "million", 1e6),
-        ):
-            if size >= limit:
-                return f"{sign}${size / unit:.3g} {word}"
+    for limit, letter, unit in ((999.5e9, "T", 1e12), (999.5e6, "B", 1e9), (999_500, "M", 1e6)):
+        if size >= limit:
+            return f"{sign}${size / unit:.3g}{letter}"
     if size >= 99.995:
         return f"{sign}${size:,.0f}"
     if size >= 1 or size == 0:
         return f"{sign}${size:.2f}"
-    return f"{sign}${size:.2g}"
+    return f"{sign}${size:.2f}" if size >= 0.1 else f"{sign}${size:.2g}"
 
 
 def count(number: float) -> str:

@@ -38,13 +38,14 @@ class Context:
         self.choices = x.scenario.choices
         self.workload = x.scenario.workload
         self.teacher = catalog.price_ref(self.choices.teacher)
+        self.last_day = add_months(self.workload.start, x.months)
         self._outcomes: dict[str, list[Outcome]] = {}
         self._refuse_a_retired_teacher()
 
     def _refuse_a_retired_teacher(self) -> None:
         end = self.catalog.shutdown(self.teacher)
         start = self.workload.start
-        last = add_months(start, self.x.months)
+        last = self.last_day
         if end is None or end.on >= last:
             return
         migrates = self.choices.on_retirement == "migrate" and end.replacement is not None

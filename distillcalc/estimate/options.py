@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.catalog import FineTunePriceRow, ModelRow, provenance_of
-from distillcalc.errors import InputError, MissingPrice, UnknownName
+from distillcalc.errors import DistillcalcError, InputError, MissingPrice, UnknownName
 from distillcalc.estimate import gates, quality
 from distillcalc.estimate.api_latency import api_latency
 from distillcalc.estimate.context import Context
@@ -205,20 +205,30 @@ class HostedOpenStudent(Option):
             found.append(_served_by_api(context, self.id, ref, belief=belief, student=False, extra_gates=[retirement]))
         return found
 
+    @staticmethod
+    def _mean_price(context: Context, ref: str) -> float:
+        """Price of a request of mean lengths [USD], to find the cheapest host; infinite where none is known."""
+        try:
+            prices = context.catalog.token_prices(ref, context.workload.start)
+        except DistillcalcError:
+            return float("inf")
+        return float(prices.price(context.workload.mean_input_tokens, context.workload.mean_output_tokens))
+
     def _refs(self, context: Context, unpriced: list[Outcome]) -> list[str]:
         if context.choices.hosted is not None:
             return [context.catalog.price_ref(name) for name in context.choices.hosted]
         refs = []
         for student in context.choices.students:
             row = context.catalog.model(student)
-            if row.price_refs:
-                refs.append(row.price_refs[0])
+            living = context.catalog.living_refs(row, context.last_day)
+            if living:
+                refs.append(min(living, key=lambda ref: self._mean_price(context, ref)))
             else:
                 unpriced.append(
                     _unpriced(
                         self.id,
                         student,
-                        f"no per-token host with a price is known for {student}; name one with hosted = "
+                        f"no per-token host with a price is known for {student} now; name one with hosted = "
                         '["provider/model"]',
                         context,
                     )
