@@ -81,7 +81,7 @@ def samples(
 @app.command()
 def compare(
     student: Annotated[str, typer.Option(help="Catalog id of the model to make.")] = "qwen3-8b",
-    teacher: Annotated[str, typer.Option(help="provider/model that writes the labels.")] = "openai/gpt-6.1-sol",
+    teacher: Annotated[str, typer.Option(help="provider/model that writes the labels.")] = "openai/gpt-6-sol",
     gpu: Annotated[str, typer.Option(help="Catalog id of the training GPU.")] = "h100-sxm",
     as_json: Json = False,
     catalog: Rows = None,

@@ -121,7 +121,7 @@ def _prices(catalog: Catalog, table: str, on: date, every: bool) -> list[dict[st
         except (MissingPrice, UnknownName):
             continue
         end = catalog.shutdown(ref)
-        batch = catalog.token_prices(ref, on, processing="batch") if catalog.has_batch_price(ref) else None
+        batch = catalog.token_prices(ref, on, processing="batch") if catalog.has_batch_price(ref, on) else None
         found.append(
             {
                 "ref": ref,

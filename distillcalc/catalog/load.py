@@ -123,8 +123,10 @@ class Catalog:
             return ref, self.models[ref]
         return next(((name, row) for name, row in self.models.items() if ref in row.price_refs), None)
 
-    def price_ref(self, name: str) -> str:
+    def price_ref(self, name: str, until: date | None = None) -> str:
         """provider/model for a name that is that already, or a catalog id.
+
+        Of a catalog id it is the first host that no announced shutdown ends before ``until``, or else the first.
 
         Raises
         ------
@@ -142,7 +144,8 @@ class Catalog:
                     f"{name} has no per-token price: no host of it is known. Name one as provider/model, or give its "
                     f'price in [overrides.token_prices."provider/{name}"]'
                 )
-            return refs[0]
+            living = self.living_refs(self.models[name], until) if until else refs
+            return (living or refs)[0]
         if "/" not in name:
             raise UnknownName(
                 "model",
@@ -157,12 +160,12 @@ class Catalog:
         self,
         ref: str,
         start: date,
-        months: int = 1,
+        months: int | None = None,
         *,
         processing: Processing = "standard",
         hour_weights: tuple[float, ...] | None = None,
     ) -> TokenPrices:
-        """Prices by month; see :func:`distillcalc.catalog.prices.token_prices`."""
+        """Prices by month, or of one day; see :func:`distillcalc.catalog.prices.token_prices`."""
         return prices.token_prices(
             ref,
             start,
@@ -172,10 +175,12 @@ class Catalog:
             overrides=self.token_prices_given,
         )
 
-    def has_batch_price(self, ref: str) -> bool:
-        """Whether a price for delayed answers is known."""
+    def has_batch_price(self, ref: str, on: date | None = None) -> bool:
+        """Whether a price for delayed answers is known, of a day if one is given."""
         own = self.token_prices_given.get(ref)
-        return own.batch_input_usd_per_mtok is not None if own else prices.has_batch_price(ref)
+        if own is None:
+            return prices.has_batch_price(ref, on)
+        return own.batch_input_usd_per_mtok is not None and own.batch_output_usd_per_mtok is not None
 
     def shutdown(self, ref: str) -> RetirementRow | None:
         """The dated shutdown of a provider/model, if one is announced."""

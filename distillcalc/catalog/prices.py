@@ -198,7 +198,7 @@ def split_ref(ref: str) -> tuple[str, str]:
     """("openai", "gpt-5") of "openai/gpt-5"."""
     provider, slash, model = ref.partition("/")
     if not slash or not provider or not model:
-        raise InputError(f"a priced model is named provider/model, for example openai/gpt-6.1-sol. Got {ref!r}")
+        raise InputError(f"a priced model is named provider/model, for example openai/gpt-6-sol. Got {ref!r}")
     return provider, model
 
 
@@ -223,7 +223,9 @@ def find(ref: str) -> tuple[Provider, ModelInfo]:
         raise UnknownName(
             "provider", provider_id, [p.id for p in snapshot.providers], "It is the part before the slash."
         )
-    model = provider.find_model(model_ref, all_providers=snapshot.providers)
+    # Some models' rules match only the long name that the API wants, not their own id.
+    own = next((m for m in provider.models if m.id.lower() == model_ref.lower()), None)
+    model = own or provider.find_model(model_ref, all_providers=snapshot.providers)
     if model is None or not _spelt_out(model, model_ref):
         known = [f"{provider_id}/{m.id}" for m in provider.models]
         meant = f"genai-prices would price it as {provider_id}/{model.id}; name that if you mean it." if model else ""
@@ -253,18 +255,19 @@ def _spelt_out(model: ModelInfo, ref: str) -> bool:
 def token_prices(
     ref: str,
     start: date,
-    months: int = 1,
+    months: int | None = None,
     *,
     processing: Processing = "standard",
     hour_weights: tuple[float, ...] | None = None,
     overrides: Mapping[str, TokenPriceOverride] | None = None,
 ) -> TokenPrices:
-    """Prices of one model for each month of a horizon.
+    """Prices of one model for each month of a horizon, or of one day.
 
     Parameters
     ----------
     ref : provider/model.
     start, months : the horizon; each month is priced at its middle, so a dated change inside it is seen.
+        Without ``months``, the prices of the day ``start``, as one month.
     processing : "batch" asks for the discounted tier of delayed answers.
     hour_weights : share of requests by hour of day (UTC), for models whose price depends on it.
     overrides : the user's own prices by ref.
@@ -278,13 +281,13 @@ def token_prices(
     """
     own = (overrides or {}).get(ref)
     if own is not None:
-        return _from_override(ref, own, months, processing)
+        return _from_override(ref, own, months or 1, processing)
     return _resolve(ref, start, months, processing, hour_weights)
 
 
 @lru_cache(maxsize=1024)
 def _resolve(
-    ref: str, start: date, months: int, processing: Processing, hour_weights: tuple[float, ...] | None
+    ref: str, start: date, months: int | None, processing: Processing, hour_weights: tuple[float, ...] | None
 ) -> TokenPrices:
     from genai_prices.types import TieredPrices, TimeOfDateConstraint
 
@@ -302,12 +305,12 @@ def _resolve(
 
     thresholds = {0}
     table: list[list[dict[str, Any]]] = []
-    for month in range(months):
-        first, after = add_months(start, month), add_months(start, month + 1)
-        middle = first + (after - first) / 2 if after > first else first
+    for day in [start] if months is None else [_middle(start, month) for month in range(months)]:
+        if processing == "batch" and not has_batch_price(ref, day):
+            raise MissingPrice(f"no batch price known for {ref} on {day.isoformat()}")
         row = []
         for hour in hours:
-            at = datetime.combine(middle, time(hour), tzinfo=UTC) + timedelta(minutes=1)
+            at = datetime.combine(day, time(hour), tzinfo=UTC) + timedelta(minutes=1)
             quoted = vars(model.get_prices(at, context))
             row.append(quoted)
             for value in quoted.values():
@@ -363,6 +366,11 @@ def _resolve(
     )
 
 
+def _middle(start: date, month: int) -> date:
+    first, after = add_months(start, month), add_months(start, month + 1)
+    return first + (after - first) / 2
+
+
 def _from_override(ref: str, own: TokenPriceOverride, months: int, processing: Processing) -> TokenPrices:
     price_in, price_out = own.input_usd_per_mtok, own.output_usd_per_mtok
     if processing == "batch":
@@ -386,12 +394,20 @@ def _from_override(ref: str, own: TokenPriceOverride, months: int, processing: P
     )
 
 
-def has_batch_price(ref: str) -> bool:
-    """Whether genai-prices knows a batch price; without one it would answer with the standard price."""
+def has_batch_price(ref: str, on: date | None = None) -> bool:
+    """Whether genai-prices knows a batch price, of a day if one is given.
+
+    Without one it would answer with the standard price.
+    """
     provider, model = find(ref)
     if not any(model is own for own in provider.models):
         return False  # genai-prices ignores variants of a model it borrowed from another provider
-    return any(variant.when == {"processing": "batch"} for variant in model.price_variants or ())
+    noon = None if on is None else datetime.combine(on, time(12), tzinfo=UTC)
+    return any(
+        variant.when == {"processing": "batch"}
+        and (noon is None or variant.constraint is None or variant.constraint.active(noon))
+        for variant in model.price_variants or ()
+    )
 
 
 @cache

@@ -50,7 +50,7 @@ def recommend(
     --------
     >>> from distillcalc import Workload, recommend
     >>> traffic = Workload(requests_per_day=40_000, input_tokens=900, output_tokens=60)
-    >>> recommend(traffic, teacher="openai/gpt-6.1-sol").recommendation
+    >>> recommend(traffic, teacher="openai/gpt-6-sol").recommendation
     'call-teacher'
     """
     scenario = _scenario(workload, use, choices)
@@ -79,7 +79,7 @@ def _scenario(workload: Workload | Scenario, use: Use | dict[str, Any] | None, c
     if not isinstance(workload, Workload):
         raise InputError(f"recommend takes a Workload or a Scenario. Got {type(workload).__name__}")
     if "teacher" not in choices:
-        raise InputError('name the big model that you call, for example teacher="openai/gpt-6.1-sol"')
+        raise InputError('name the big model that you call, for example teacher="openai/gpt-6-sol"')
     stated = dict(choices.items())
     return Scenario.from_dict({"workload": workload, "choices": stated, "use": use if use is not None else Use()})
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from distillcalc.decide.rules import volumes
 from distillcalc.decide.words import count, duration, usd
 from distillcalc.estimate.options import OPTIONS
 
 if TYPE_CHECKING:
     from distillcalc.decide.decision import Decision
+    from distillcalc.decide.tipping import TippingPoint
 
 HEADINGS = (
     "option",
@@ -79,8 +81,6 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
                 if result.months == 0
                 else f"pays back in {duration(result.months)} ({result.day})"
             )
-        from distillcalc.decide.rules import volumes
-
         parts.append(
             f"cheaper than calling the big model {volumes(result.requests_per_day)}"
             if result.requests_per_day
@@ -93,23 +93,25 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
                 else "a full replica still costs more per request than the big model"
             )
         found.append((f"break-even of {name}", "; ".join(parts)))
-    for point in decision.tipping_points[:MOST_TIPPING_POINTS]:
-        now = "not stated" if point.value is None else number(point.value)
-        to = point.to or "nothing that passes"
-        found.append(
-            (
-                "tipping point",
-                f"{point.input} {number(point.flips_at)} {point.unit} (now {now}): {to}".replace("  ", " "),
-            )
-        )
+    found += [("tipping point", tipping_words(point)) for point in decision.tipping_points[:MOST_TIPPING_POINTS]]
     found += [("rule of thumb", str(check).removeprefix("rule of thumb, ")) for check in decision.rules]
     found += [("note", warning) for warning in decision.warnings]
     return found
 
 
-def number(value: float) -> str:
+def tipping_words(point: TippingPoint) -> str:
+    """One tipping point as a sentence, with the digits that tell the flip from the present value."""
+    to = point.to or "nothing that passes"
+    unit = f" {point.unit}" if point.unit else ""
+    if point.value is None:
+        return f"{point.input} {number(point.flips_at)}{unit} (not stated now): {to}"
+    digits = next((n for n in range(3, 9) if f"{point.flips_at:.{n}g}" != f"{point.value:.{n}g}"), 9)
+    return f"{point.input} {number(point.flips_at, digits)}{unit} (now {number(point.value, digits)}): {to}"
+
+
+def number(value: float, digits: int = 3) -> str:
     """A swept value in words."""
-    return count(value) if abs(value) >= 100 else f"{value:.3g}"
+    return count(value) if abs(value) >= 100 and digits == 3 else f"{value:,.{digits}g}"
 
 
 def text(decision: Decision) -> str:

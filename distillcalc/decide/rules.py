@@ -74,7 +74,9 @@ RULES: tuple[Rule, ...] = (
 class RuleCheck:
     """A rule that applies to the workload, beside what was computed.
 
-    ``agrees`` is None for "consider", which excludes nothing.
+    ``agrees`` is None where there is no own student to speak of. "Consider" excludes no option; it holds
+    where an own student starts to pay somewhere between its two volumes, and fails where it pays at neither
+    or at both.
     """
 
     rule: Rule
@@ -114,7 +116,7 @@ def _check(rule: Rule, decision: Decision) -> RuleCheck:
             f"No option passes every gate here. {decision.reason}",
         )
     if rule.recommends == "consider":
-        return RuleCheck(rule, chosen, None, f"Considered: {_economics(decision)}")
+        return RuleCheck(rule, chosen, _starts_to_pay_between(decision, 1_000, 100_000), _economics(decision))
     distilled = chosen in OWN_STUDENT and bool(decision.options[chosen].one_off_usd)
     agrees = distilled if rule.recommends == "distill" else chosen in ("call-teacher", "self-host-teacher")
     if rule.id == "private" and chosen != "self-host":
@@ -136,6 +138,14 @@ def _why(rule: Rule, decision: Decision) -> str:
     if rule.id == "changes-often":
         return _changes(decision)
     return _economics(decision)
+
+
+def _starts_to_pay_between(decision: Decision, low: float, high: float) -> bool | None:
+    student = _student(decision)
+    if student is None or student not in decision.break_even:
+        return None
+    starts = [start for start, _ in decision.break_even[student].requests_per_day]
+    return any(low <= start <= high for start in starts)
 
 
 def _student(decision: Decision) -> str | None:

@@ -115,7 +115,7 @@ def _details(part: Block, options: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 
 def _at_month(monthly: NDArray[Any], month: NDArray[np.intp]) -> NDArray[Any]:
     """The value of each scenario's own last month, shape (n or 1,)."""
-    return np.asarray(monthly[np.arange(monthly.shape[0]) if len(month) == monthly.shape[0] else 0, month])
+    return np.asarray(monthly[np.arange(monthly.shape[0]) if monthly.shape[0] > 1 else 0, month])
 
 
 def _status(outcome: Any) -> NDArray[np.int8]:

@@ -158,6 +158,8 @@ class _Search:
             grid = np.geomspace(low, high, POINTS) if low > 0 and high / low > 10 else np.linspace(low, high, POINTS)
         else:
             grid = np.linspace(low, high, POINTS) * float(self.x["input_tokens"][0, 0])
+        if name == "input_tokens":
+            grid = np.maximum(grid, self.scenario.workload.cacheable_prefix_tokens)
         self.own[name] = own
         return np.unique(np.append(np.clip(grid, SPECS[name].low, SPECS[name].high), own))
 

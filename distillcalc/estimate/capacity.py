@@ -197,6 +197,7 @@ class ReplicaCapacity:
     Parameters
     ----------
     batch : most requests in flight that meet the objectives, whole; 0 where none does.
+    room : most requests in flight that the memory holds, whole; 0 where the weights do not fit.
     requests_per_s : at that batch.
     seconds : time that one request stays in the engine at that batch.
     prefill : mean prefill [s].
@@ -204,6 +205,7 @@ class ReplicaCapacity:
     """
 
     batch: Floats
+    room: Floats
     requests_per_s: Floats
     seconds: Floats
     prefill: Floats
@@ -214,7 +216,7 @@ def replica_capacity(m: Machines, load: Load, objectives: list[tuple[str, float,
     """The largest batch that fits the memory and meets every objective, in closed form.
 
     TPOT is the larger of two straight lines in the batch, so each limit on it gives a largest batch;
-    TTFT limits the share of time that goes into prefill.
+    TTFT limits the share of time that goes into prefill, and so does E2E, which is never below TTFT.
     """
     prefill = prefill_s(m, load.mean_input, load.mean_input_squared)
     per_output = prefill / load.mean_output
@@ -226,37 +228,45 @@ def replica_capacity(m: Machines, load: Load, objectives: list[tuple[str, float,
         by_compute = (tpot_limit - m.overhead_s + per_output) / slope_compute
         return np.asarray(np.minimum(by_memory, by_compute))
 
-    batch = m.free_bytes / (m.kv_bytes * load.mean_total)
+    room = np.where(m.fits, m.free_bytes / (m.kv_bytes * load.mean_total), 0.0)
+    batch = room
     one_step = tpot_s(m, load, np.ones((1, 1)), prefill)
+    thinks = load.thinking > 0
     prefill_share = np.ones((1, 1, 1))
     floors: dict[str, Floats] = {}
     for what, level, limit in objectives:
         name = f"{what}_p{round(level * 100)}"
         longest_prefill = prefill_s(m, load.input_at(level), load.input_at(level) ** 2)
-        # Thinking tokens come before the first visible one.
-        first = longest_prefill + load.thinking * one_step
-        outputs = load.output_at(level)
         if what == "tpot":
             floors[name] = one_step
             batch = np.minimum(batch, largest_batch(limit))
-        elif what == "ttft":
-            floors[name] = first + one_step
-            thinks = load.thinking > 0
-            room = limit - one_step
-            # A thinking model gives prefill half the engine and the rest of the limit to its thoughts.
-            share = np.where(thinks, 0.5, 1 - longest_prefill / np.maximum(room, 1e-12))
-            prefill_share = np.minimum(prefill_share, np.where(room > longest_prefill, share, 0.0))
-            per_thought = (room - 2 * longest_prefill) / np.maximum(load.thinking, 1e-9)
-            batch = np.minimum(batch, np.where(thinks, largest_batch(per_thought), np.inf))
-        else:
-            floors[name] = longest_prefill + (outputs - 1) * one_step
+            continue
+        # Thinking tokens come before the first visible one.
+        floors[name] = longest_prefill + load.thinking * one_step + one_step
+        # A thinking model gives prefill at most half the engine and the rest of the limit to its thoughts.
+        alone = limit - one_step - load.thinking * one_step
+        share = np.minimum(1 - longest_prefill / np.maximum(alone, 1e-12), np.where(thinks, 0.5, 1.0))
+        prefill_share = np.minimum(prefill_share, np.where(alone > longest_prefill, share, 0.0))
+        per_thought = (limit - one_step - 2 * longest_prefill) / np.maximum(load.thinking, 1e-9)
+        batch = np.minimum(batch, np.where(thinks, np.maximum(largest_batch(per_thought), 1.0), np.inf))
+        if what == "e2e":
+            outputs = load.output_at(level)
+            floors[name] = np.maximum(floors[name], longest_prefill + (outputs - 1) * one_step)
             after_first = (limit - longest_prefill) / np.maximum(outputs - 1, 1e-9)
             batch = np.minimum(batch, np.where(limit > longest_prefill, largest_batch(after_first), 0.0))
-    batch = np.where(m.fits & (prefill_share > 0), np.floor(batch + 1e-9), 0.0)
+    batch = np.where(prefill_share > 0, np.maximum(np.floor(batch + 1e-9), 0.0), 0.0)
     at_batch = np.maximum(batch, 1.0)
     seconds = prefill + (load.mean_output - 1) * tpot_s(m, load, at_batch, prefill)
     rate = np.minimum(at_batch / seconds, prefill_share / prefill)
-    return ReplicaCapacity(batch, np.where(batch >= 1, rate, 0.0), seconds, prefill, floors)
+    return ReplicaCapacity(batch, np.floor(room), np.where(batch >= 1, rate, 0.0), seconds, prefill, floors)
+
+
+def shortfall(capacity: ReplicaCapacity, objectives: list[tuple[str, float, float]]) -> Floats:
+    """How far a machine is from the objectives: the largest floor / limit, infinite where it has no room."""
+    worst = np.zeros((1, 1, 1))
+    for what, level, limit in objectives:
+        worst = np.maximum(worst, capacity.floor_s[f"{what}_p{round(level * 100)}"] / limit)
+    return np.where(capacity.room >= 1, worst, np.inf)
 
 
 def replicas_needed(capacity: ReplicaCapacity, arrivals_per_s: Floats, interarrival_cv: Floats, level: float) -> Floats:
@@ -340,10 +350,12 @@ def latencies(
             reading = prefill_s(m, prompt, prompt**2)
             wait = 1 / np.maximum(1 - busy, 1e-3) if level > 0.5 else 1.0
             name = f"p{round(level * 100)}"
-            found[f"ttft_{name}"] = reading * wait + one_step + load.thinking * tpot
+            first = reading * wait + one_step + load.thinking * tpot
+            found[f"ttft_{name}"] = first
             found[f"tpot_{name}"] = tpot
-            # TPOT already holds every other request's prefill once, so the end is not kept waiting twice.
-            found[f"e2e_{name}"] = reading + (load.output_at(level) - 1) * tpot
+            # TPOT already holds every other request's prefill once, so the end is not kept waiting twice;
+            # but where the answer is a token or two it is the first token's wait that counts.
+            found[f"e2e_{name}"] = np.maximum(first, reading + (load.output_at(level) - 1) * tpot)
     return found
 
 

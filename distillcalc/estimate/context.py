@@ -37,8 +37,8 @@ class Context:
         self.catalog = catalog
         self.choices = x.scenario.choices
         self.workload = x.scenario.workload
-        self.teacher = catalog.price_ref(self.choices.teacher)
         self.last_day = add_months(self.workload.start, x.months)
+        self.teacher = catalog.price_ref(self.choices.teacher, self.last_day)
         self._outcomes: dict[str, list[Outcome]] = {}
         self._refuse_a_retired_teacher()
 
@@ -69,8 +69,7 @@ class Context:
     @cached_property
     def teacher_belief(self) -> Belief:
         """The teacher's quality."""
-        names = ("teacher", self.choices.teacher, *quality.names_of(self.catalog, self.teacher))
-        return quality.teacher_belief(self.x, names)
+        return quality.teacher_belief(self.x)
 
     @cached_property
     def teacher_cost(self) -> ApiCost:

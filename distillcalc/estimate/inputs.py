@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distillcalc.calendar import month_days
+from distillcalc.calendar import month_days, month_of
 from distillcalc.errors import InputError, UnknownName
 from distillcalc.workload.lengths import JointLengths, LognormalLengths, Points, SampledLengths, TokenLengths
 from distillcalc.workload.scenario import Scenario
@@ -131,11 +132,26 @@ class Inputs:
         if len(set(sizes.values())) > 1:
             raise InputError(f"swept inputs must have one length. Got {sizes}")
         self.n = max(sizes.values(), default=1)
+        self._refuse_a_prefix_longer_than_its_prompt(scenario)
         self._values: dict[str, Floats] = {}
         if "horizon_months" in self.swept:
             self.months = int(self.swept["horizon_months"].max())
         else:
             self.months = scenario.workload.horizon_months
+
+    def _refuse_a_prefix_longer_than_its_prompt(self, scenario: Scenario) -> None:
+        if not {"input_tokens", "cacheable_prefix_tokens"} & self.swept.keys():
+            return
+        prefix = self.swept.get("cacheable_prefix_tokens", scenario.workload.cacheable_prefix_tokens)
+        prompt = self.swept.get("input_tokens", scenario.workload.mean_input_tokens)
+        bad = np.flatnonzero(np.asarray(prefix > prompt))
+        if bad.size:
+            place = int(bad[0])
+            raise InputError(
+                "cacheable_prefix_tokens must not exceed input_tokens. "
+                f"Got {np.broadcast_to(prefix, (self.n, 1))[place, 0]:g} of "
+                f"{np.broadcast_to(prompt, (self.n, 1))[place, 0]:g} tokens in place {place}"
+            )
 
     def __getitem__(self, name: str) -> Floats:
         if name not in self._values:
@@ -186,6 +202,19 @@ class Inputs:
     def discount(self) -> Floats:
         """Present value of a dollar spent in the middle of each month, shape (n or 1, months)."""
         return np.asarray((1 + self["discount_rate"]) ** (-(self.month + 0.5) / 12))
+
+    def ends_after(self, day: date) -> NDArray[np.bool_]:
+        """Whether a day comes before the end of each scenario's horizon, shape (n or 1, 1)."""
+        return np.asarray(month_of(day, self.scenario.workload.start) < self["horizon_months"])
+
+    def last_month(self, values: Floats) -> Floats:
+        """The value of each scenario's own last month, shape (n or 1, 1), of values by month."""
+        if "horizon_months" not in self.swept:
+            return values[:, -1:]
+        last = self["horizon_months"].astype(np.intp) - 1
+        rows = max(values.shape[0], last.shape[0])
+        by_month = np.broadcast_to(values, (rows, self.months))
+        return np.asarray(np.take_along_axis(by_month, np.broadcast_to(last, (rows, 1)), axis=1))
 
     def price_path(self, name: str) -> Floats:
         """Price level of each month against the first, from a yearly change, shape (n or 1, months)."""
@@ -257,6 +286,11 @@ def with_inputs(scenario: Scenario, values: Mapping[str, float]) -> Scenario:
         *parents, leaf = spec.path.split(".")
         for part in parents:
             target = target.setdefault(part, {})
+        if name == "teacher_quality":
+            plain["choices"]["evaluations"].pop("teacher", None)  # a stated quality stands over counts, as in a sweep
+        elif name == "student_retention":
+            published = {key: v for key, v in plain["choices"]["evaluations"].items() if key == "teacher" or "/" in key}
+            plain["choices"]["evaluations"] = published
         if name in LENGTHS:
             _scale_lengths(scenario, target, name, number)
         else:
@@ -265,20 +299,23 @@ def with_inputs(scenario: Scenario, values: Mapping[str, float]) -> Scenario:
 
 
 def _scale_lengths(scenario: Scenario, target: dict[str, Any], name: str, mean: float) -> None:
-    workload = scenario.workload
+    workload, base = scenario.workload, _stated(scenario, SPECS[name])
     if workload.length_sample is not None and name != "student_input_tokens":
+        if not base:
+            raise InputError(f"{name} of length_sample are all 0, so they cannot be scaled to a mean of {mean:g}")
         column = 0 if name == "input_tokens" else 1
-        factor = mean / _stated(scenario, SPECS[name])
+        factor = mean / base
         target["length_sample"] = [
             tuple(v * factor if i == column else v for i, v in enumerate(row)) for row in target["length_sample"]
         ]
         return
     lengths: TokenLengths | None = getattr(workload, name)
-    if lengths is None:
+    if lengths is None and name == "student_input_tokens":
+        lengths = workload.input_tokens  # a prompt of its own starts from the teacher's
+    if lengths is None or not base:
         target[name] = mean
         return
-    base = _stated(scenario, SPECS[name])
-    factor = mean / base if base else 0.0
+    factor = mean / base
     if lengths.sample is not None:
         target[name] = {"sample": [v * factor for v in lengths.sample]}
     elif lengths.quantiles is not None:

@@ -26,7 +26,7 @@ from distillcalc.estimate.distillation import (
     training_tokens,
     with_repeats,
 )
-from distillcalc.estimate.outcome import GateResult, Outcome
+from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome, at
 from distillcalc.estimate.quality import Belief
 from distillcalc.estimate.self_hosting import Dedicated, self_hosted
 from distillcalc.estimate.tokens import api_cost
@@ -169,7 +169,7 @@ class CallSmall(Option):
         found = []
         for name in names:
             try:
-                ref = context.catalog.price_ref(name)
+                ref = context.catalog.price_ref(name, context.last_day)
             except (MissingPrice, InputError) as error:
                 found.append(_unpriced(self.id, name, str(error), context))
                 continue
@@ -216,7 +216,7 @@ class HostedOpenStudent(Option):
 
     def _refs(self, context: Context, unpriced: list[Outcome]) -> list[str]:
         if context.choices.hosted is not None:
-            return [context.catalog.price_ref(name) for name in context.choices.hosted]
+            return [context.catalog.price_ref(name, context.last_day) for name in context.choices.hosted]
         refs = []
         for student in context.choices.students:
             row = context.catalog.model(student)
@@ -262,8 +262,15 @@ class HostedFineTune(Option):
             unknown = [key for key in context.choices.fine_tunes if key not in table]
             if unknown:
                 raise UnknownName("fine-tuning price", unknown[0], table, "See data/finetune_prices.toml.")
-            first = context.choices.students[0] if context.choices.students else None
-            return [(key, table[key], first if table[key].max_params_b else None) for key in context.choices.fine_tunes]
+            named: list[tuple[str, FineTunePriceRow, str | None]] = []
+            for key in context.choices.fine_tunes:
+                limit = table[key].max_params_b
+                if limit is None:
+                    named.append((key, table[key], None))
+                    continue
+                sizes = ((student, context.catalog.model(student).params_b) for student in context.choices.students)
+                named += [(key, table[key], student) for student, size in sizes if size is not None and size <= limit]
+            return named
         provider = context.teacher.split("/", 1)[0]
         rows: list[tuple[str, FineTunePriceRow, str | None]] = [
             (key, row, None)
@@ -329,7 +336,7 @@ class HostedFineTune(Option):
             },
         )
         ref = f"{row.provider}/{row.base}"
-        names = (key, label, *(quality.names_of(context.catalog, student_id) if student_id else ()))
+        names = (key, label, *((student_id,) if student_id else ()))
         belief = quality.distilled_belief(x, names, context.teacher_belief)
         if per_token:
             outcome = self._per_token(context, row, label)
@@ -398,8 +405,9 @@ class HostedFineTune(Option):
 
     @staticmethod
     def _closing(context: Context, row: FineTunePriceRow) -> GateResult | None:
-        start = context.workload.start
-        for end in context.catalog.closings(row.provider):
+        x, start = context.x, context.workload.start
+        closings = context.catalog.closings(row.provider)
+        for end in closings:
             source = f"{end.source}, checked {end.checked.isoformat()}"
             if end.what == "new-customers-barred" and end.on <= start and not context.choices.fine_tunes_before:
                 return GateResult.of(
@@ -416,15 +424,26 @@ class HostedFineTune(Option):
                     f"{row.provider} takes no fine-tuning jobs after {end.on.isoformat()}",
                     source,
                 )
-            if end.what == "no-new-jobs" and end.on > start and context.x["task_changes_per_year"].any():
-                return GateResult.of(
-                    "service",
-                    "fail",
-                    f"{row.provider} takes no fine-tuning jobs after "
-                    f"{end.on.isoformat()}, and the task changes: the student could not be made again",
-                    source,
-                )
-        return None
+        last_jobs = next((end for end in closings if end.what == "no-new-jobs"), None)
+        if last_jobs is None:
+            return None
+        stuck = x.ends_after(last_jobs.on) & (x["task_changes_per_year"] > 0)
+        if not stuck.any():
+            return None
+        words = f"{row.provider} takes no fine-tuning jobs after {last_jobs.on.isoformat()}"
+
+        def detail(i: int) -> str:
+            again = (
+                "the task changes: the student could not be made again" if at(stuck, i) else "none is needed by then"
+            )
+            return f"{words}, and {again}"
+
+        return GateResult(
+            "service",
+            np.where(stuck, FAIL, PASS).astype(np.int8),
+            detail,
+            f"{last_jobs.source}, checked {last_jobs.checked.isoformat()}",
+        )
 
 
 class SelfHost(Option):
@@ -448,7 +467,7 @@ class SelfHost(Option):
             outcome = self_hosted(context, self.id, student, row, x.student_lengths, x["student_reasoning_tokens"])
         except MissingPrice as error:
             return _unpriced(self.id, student, str(error), context)
-        belief = quality.distilled_belief(x, quality.names_of(catalog, student), context.teacher_belief)
+        belief = quality.distilled_belief(x, (student,), context.teacher_belief)
         outcome.one_off_usd = one_off.items
         outcome.monthly_usd |= with_repeats(x, one_off, context.teacher_ends_in) | _wrong_answers(context, belief)
         outcome.quality_mean, outcome.quality_sd = belief.mean, belief.sd
@@ -563,6 +582,11 @@ class Cascade(Option):
                 gates.region_gate(x, catalog, context.teacher),
                 gates.retirement_gate(x, catalog, context.teacher, migrates=context.choices.on_retirement == "migrate"),
                 gates.slo_gate(x, latency, str(outcome.provenance["latency"])),
+                GateResult.of(
+                    "router",
+                    "unknown",
+                    "no router has been measured on this traffic: its escalation rate and APGR are stated, not found",
+                ),
                 quality.quality_gate(x, belief, context.teacher_belief),
             ]
         )

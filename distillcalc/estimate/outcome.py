@@ -153,7 +153,7 @@ class Outcome:
         """
         months = self.months
         value = at(self.present_value_usd(discount), i)
-        count = float(row(requests, i, months).sum())
+        count = float(np.cumsum(row(requests, i, months))[-1])
         quality = at(self.quality_mean, i)
         gates = tuple(
             Gate(
@@ -192,7 +192,7 @@ class Outcome:
         )
 
 
-def _total(items: list[Floats], shape: tuple[int, int]) -> Floats:
+def _total(items: list[Floats], shape: tuple[int, ...]) -> Floats:
     total = np.zeros(shape)
     for item in items:
         total = total + item
@@ -266,7 +266,7 @@ class Estimate:
     @property
     def monthly_total_usd(self) -> Floats:
         """Running cost of each month [USD], shape (months,)."""
-        return np.asarray(np.sum(list(self.monthly_usd.values()), axis=0)) if self.monthly_usd else np.full(1, np.nan)
+        return _total(list(self.monthly_usd.values()), (1,)) if self.monthly_usd else np.full(1, np.nan)
 
     @property
     def one_off_total_usd(self) -> float:

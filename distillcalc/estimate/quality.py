@@ -75,13 +75,11 @@ def from_counts(evaluation: Evaluation, what: str) -> Belief:
     return Belief(np.array([[mean]]), np.array([[sd]]), source, measured=True)
 
 
-def teacher_belief(x: Inputs, names: tuple[str, ...] = ("teacher",)) -> Belief:
+def teacher_belief(x: Inputs) -> Belief:
     """The teacher's quality: counts, else the stated mean, else a prior under which it meets the floor."""
     evaluations = x.scenario.choices.evaluations
-    found = next((name for name in names if name in evaluations), None)
-    swept = "teacher_quality" in x.swept
-    if found and not swept:
-        return from_counts(evaluations[found], found)
+    if "teacher" in evaluations and "teacher_quality" not in x.swept:
+        return from_counts(evaluations["teacher"], "teacher")
     stated = x["teacher_quality"]
     if not np.isnan(stated).any():
         return Belief(stated, np.full((1, 1), 0.02), given("teacher_quality, taken as +- 0.02"))
@@ -192,12 +190,6 @@ def quality_gate(x: Inputs, belief: Belief, teacher: Belief, *, is_teacher: bool
         return base if belief.measured else f"{base}; not measured on this task yet"
 
     return GateResult("quality", code.astype(np.int8), detail, str(belief.source), chance)
-
-
-def names_of(catalog: Catalog, name: str) -> tuple[str, ...]:
-    """The names under which the counts of a student trained on this task, or of the teacher, may be given."""
-    found = catalog.model_of(name)
-    return (name, found[0]) if found else (name,)
 
 
 def refs_of(catalog: Catalog, ref: str) -> tuple[str, ...]:

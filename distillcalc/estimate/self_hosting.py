@@ -21,9 +21,10 @@ from distillcalc.estimate.capacity import (
     machines,
     memory_sentence,
     replica_capacity,
+    shortfall,
 )
 from distillcalc.estimate.context import Context
-from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome
+from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome, at
 from distillcalc.provenance import Provenance, assumed, derived
 from distillcalc.workload.lengths import JointLengths
 from distillcalc.workload.scenario import Serving
@@ -93,13 +94,12 @@ class _Key:
 
 @lru_cache(maxsize=256)
 def _machine_prices(key: _Key) -> tuple[Machines, Floats, tuple[Provenance, ...]]:
-    sized = machines(key.row, key.gpus, key.serving)
     kept, prices, sources = [], [], []
-    for i, (name, _) in enumerate(key.gpus):
-        parallel = int(sized.tensor_parallel[i, 0, 0])
+    for name, gpu in key.gpus:
+        parallel = int(machines(key.row, [(name, gpu)], key.serving).tensor_parallel[0, 0, 0])
         found = gpu_usd_per_hour(key.catalog, name, key.serving, parallel)
         if found is not None:
-            kept.append(key.gpus[i])
+            kept.append((name, gpu))
             prices.append(found[0] * parallel)
             sources.append(found[1])
     if not kept:
@@ -147,7 +147,7 @@ def self_hosted(
         sized = machines(row, [(dedicated.gpu, context.catalog.gpu(dedicated.gpu))], serving)
         usd_per_hour, price_sources = dedicated.usd_per_gpu_hour * sized.tensor_parallel, (dedicated.source,)
     objectives = context.workload.slo.objectives()
-    level = max((level for _, level, _ in objectives), default=NO_OBJECTIVE_PERCENTILE)
+    level = max([NO_OBJECTIVE_PERCENTILE, *(level for _, level, _ in objectives)])
     load = Load.of(lengths, thinking)
     capacity = replica_capacity(sized, load, objectives)
     whole = fleet(x, capacity, level, spares=dedicated is None)
@@ -155,6 +155,9 @@ def self_hosted(
     gpu_usd = whole.replicas * hourly * (24 * x.days)
 
     cost = np.cumsum(np.where(np.isnan(gpu_usd), np.inf, gpu_usd) * x.discount, axis=2)[:, :, -1:]
+    hopeless = np.isinf(cost).all(axis=0)
+    if hopeless.any():  # no machine meets the objectives: show the one that comes nearest
+        cost = np.where(hopeless, shortfall(capacity, objectives), cost)
     best = np.argmin(cost, axis=0)[None]  # (1, n, 1)
 
     def chosen(values: Floats) -> Floats:
@@ -166,15 +169,17 @@ def self_hosted(
         return np.asarray(np.take_along_axis(full, np.broadcast_to(best, (1, n, 1)), axis=0)[0])
 
     usable = chosen(capacity.batch) >= 1
-    fits = chosen(np.asarray(sized.fits, dtype=float)) > 0
+    fits, holds = chosen(np.asarray(sized.fits, dtype=float)) > 0, chosen(capacity.room) >= 1
     # Where no batch meets the objectives there is no fleet to price.
     fleet_usd = np.where(usable, chosen(gpu_usd), np.nan)
     utilisation = np.clip(np.nan_to_num(chosen(whole.utilisation)), 0, 1)
     people_usd = x["operations_hours_per_month"] * x["engineering_usd_per_hour"] * (x.days > 0)
-    busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak
+    busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
+    # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
+    busiest = np.where(np.isnan(whole.busiest), np.inf, whole.busiest)
     latency = {
         key: chosen(value)
-        for key, value in latencies(sized, load, capacity, busiest_rate, whole.busiest, x["interarrival_cv"]).items()
+        for key, value in latencies(sized, load, capacity, busiest_rate, busiest, x["interarrival_cv"]).items()
     }
 
     parallel = [int(n) for n in sized.tensor_parallel[:, 0, 0]]
@@ -191,7 +196,7 @@ def self_hosted(
         monthly_usd={"gpus_busy": fleet_usd * utilisation, "gpus_idle": fleet_usd * (1 - utilisation)},
         facts={
             "replicas": chosen(whole.replicas)[:, :1],
-            "replicas_last_month": chosen(whole.replicas)[:, -1:],
+            "replicas_last_month": x.last_month(chosen(whole.replicas)),
             "gpus_per_replica": chosen(sized.tensor_parallel),
             "utilisation": utilisation[:, :1],
             "replica_usd_per_hour": chosen(usd_per_hour) * x["gpu_price_factor"],
@@ -211,28 +216,21 @@ def self_hosted(
     if dedicated is None:
         outcome.monthly_usd["operations"] = people_usd
         outcome.provenance["operations"] = assumed("operations_hours_per_month of [choices.serving]")
-    why_not = memory_sentence(sized, name, first_gpu)
-    memory = GateResult(
-        "memory",
-        np.where(fits, PASS, FAIL).astype(np.int8),
-        lambda _: f"{sized.weights_gb:.3g} GB of weights fit" if fits.all() else why_not,
-    )
+
+    def memory_detail(i: int) -> str:
+        if not at(fits, i):
+            return memory_sentence(sized, name, int(at(best[0], i)))
+        if not at(holds, i):
+            return f"{name} leaves no room for the cache of one request"
+        return f"{sized.weights_gb:.3g} GB of weights fit"
+
+    memory = GateResult("memory", np.where(holds, PASS, FAIL).astype(np.int8), memory_detail)
     floors = {
         key: chosen(np.broadcast_to(value, np.broadcast_shapes(value.shape, (1, 1, 1))))
         for key, value in capacity.floor_s.items()
     }
-    # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
     slo = gates.slo_gate(x, latency, str(outcome.provenance["latency"]), floors)
     if slo is not None:
         slo = GateResult(slo.name, np.where(usable, slo.code, FAIL).astype(np.int8), slo.detail, slo.source)
-    room = (
-        GateResult(
-            "memory",
-            np.where(usable | (slo is not None), PASS, FAIL).astype(np.int8),
-            lambda _: f"{name} leaves no room for the cache of one request",
-        )
-        if slo is None
-        else None
-    )
-    outcome.gates = [gate for gate in (memory, room, slo) if gate is not None]
+    outcome.gates = [gate for gate in (memory, slo) if gate is not None]
     return outcome

@@ -71,7 +71,8 @@ def cache_hit_share(requests_per_day: Floats, distinct_prefixes: Floats, ttl_s: 
     mean_gaps_per_ttl = requests_per_day / (SECONDS_PER_DAY * distinct_prefixes) * ttl_s
     hits = np.zeros_like(mean_gaps_per_ttl)
     for level, share in zip(profile.levels, profile.requests, strict=True):
-        hits -= share * np.expm1(-level * mean_gaps_per_ttl)
+        if share:  # in an hour without requests nothing hits, however long entries live
+            hits -= share * np.expm1(-level * mean_gaps_per_ttl)
     return hits
 
 

@@ -16,6 +16,15 @@ from distillcalc.workload.scenario import Scenario
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST_PROBLEMS = 10
+
+_KEY = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[\w-]+)"
+_DOTTED = rf"({_KEY}(?:\s*\.\s*{_KEY})*)"
+_STATEMENT = re.compile(rf"\s*(?:\[\[?\s*{_DOTTED}\s*\]|{_DOTTED}\s*=)")
+_TOKEN = re.compile(
+    r'"{3}(?:\\.|[^\\])*?"{3}|\'{3}.*?\'{3}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}\n]', re.DOTALL
+)
+
 
 def samples() -> dict[str, Path]:
     """The shipped sample scenarios by name."""
@@ -64,7 +73,7 @@ def scenario_toml(scenario: Scenario) -> str:
 def read_text(file: Path) -> str:
     """The text of a file; raises :class:`InputError` where it cannot be read as UTF-8."""
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -88,13 +97,15 @@ def validate(model: type[Model], values: Mapping[str, Any], *, text: str = "", f
     Raises
     ------
     InputError
-        One line per problem: field, what would be right, what was got, and the line of the file.
+        One line per problem, up to ten: field, what would be right, what was got, and the line of the file.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_sentence(model, detail, text, file) for detail in error.errors()]
-        raise InputError("\n".join(dict.fromkeys(problems))) from error
+        problems = list(dict.fromkeys(_sentence(model, detail, text, file) for detail in error.errors()))
+        more = len(problems) - MOST_PROBLEMS
+        shown = problems[:MOST_PROBLEMS] + ([f"and {more} more like these"] if more > 0 else [])
+        raise InputError("\n".join(shown)) from error
 
 
 def _sentence(model: type[BaseModel], detail: Any, text: str, file: str) -> str:
@@ -150,16 +161,42 @@ def _purpose(model: type[BaseModel], path: Sequence[Any]) -> str:
 def _line_of(text: str, path: Sequence[Any]) -> int | None:
     """The line on which the innermost named key of a path stands, or its table's header."""
     keys = [str(part) for part in path if isinstance(part, str)]
-    best, table = None, []
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        header = re.match(r"\[+\s*([^\]]+?)\s*\]+", line)
-        if header and not re.match(r"[\w\"'.-]+\s*=", line):
-            table = [part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", header[1])]
+    lines = text.split("\n")
+    best: int | None = None
+    table: list[str] = []
+    for number in _statements(text):
+        found = _STATEMENT.match(lines[number - 1])
+        if found is None:
+            continue
+        if found[1]:
+            table = _parts(found[1])
             if keys[: len(table)] == table:
                 best = number
             continue
-        key = re.match(r"(\"[^\"]*\"|'[^']*'|[\w-]+)\s*(?:\.|=)", line)
-        if key and keys[: len(table)] == table and keys[len(table) : len(table) + 1] == [key[1].strip("\"'")]:
+        whole = [*table, *_parts(found[2])]
+        if keys[: len(whole)] == whole:
             return number
+        if best is None and whole[: len(keys)] == keys:
+            best = number
     return best
+
+
+def _statements(text: str) -> list[int]:
+    """Numbers of the lines that begin a key or a table, not the inside of an array or of a long string."""
+    starts, number, depth = [1], 1, 0
+    for token in _TOKEN.finditer(text):
+        if token[0] == "\n":
+            number += 1
+            if not depth:
+                starts.append(number)
+        elif token[0] in ("[", "{"):
+            depth += 1
+        elif token[0] in ("]", "}"):
+            depth -= 1
+        else:
+            number += token[0].count("\n")
+    return starts
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(_KEY, dotted)]

@@ -125,7 +125,8 @@ class TokenLengths(BaseModel):
         """The length [tokens] that a share ``level`` of requests does not exceed."""
         q = np.asarray(level, dtype=float)
         if self.sample is not None:
-            return np.asarray(np.quantile(np.asarray(self.sample), q), dtype=float)
+            # Not interpolated: half of the longest request would be missing from the mean.
+            return np.asarray(np.quantile(np.asarray(self.sample), q, method="inverted_cdf"), dtype=float)
         if self.quantiles is not None:
             points = sorted((_quantile_level(k), v) for k, v in self.quantiles.items())
             levels, values = np.array([p for p, _ in points]), np.array([v for _, v in points])
@@ -134,9 +135,9 @@ class TokenLengths(BaseModel):
         return np.asarray(mean * np.exp(self.sigma * _normal_quantile(q) - self.sigma**2 / 2))
 
 
-def _is_quantile(key: str) -> bool:
+def _is_quantile(key: Any) -> bool:
     try:
-        return 0 <= _quantile_level(key) <= 1
+        return isinstance(key, str) and 0 <= _quantile_level(key) <= 1
     except ValueError:
         return False
 
@@ -144,7 +145,10 @@ def _is_quantile(key: str) -> bool:
 def _quantile_level(key: str) -> float:
     """0.95 for "p95", "0.95" or "p95.0"."""
     text = key.strip().lower()
-    level = float(text[1:]) / 100 if text.startswith("p") else float(text)
+    try:
+        level = float(text[1:]) / 100 if text.startswith("p") else float(text)
+    except ValueError:
+        level = math.nan
     if not 0 <= level <= 1:
         raise ValueError(f"a quantile is named like p50 or p99.9. Got {key!r}")
     return level
@@ -187,7 +191,7 @@ class JointLengths:
     mean_output: Floats
 
     def above(self, threshold: float) -> Above:
-        """Partial moments above an input threshold [tokens]; thresholds are what price tiers have."""
+        """Partial moments above an input threshold [tokens]; at or below 0, of all requests."""
         raise NotImplementedError
 
     def input_quantile(self, level: float) -> Floats:
@@ -304,6 +308,8 @@ class SampledLengths(JointLengths):
         with np.errstate(divide="ignore"):
             cut = np.where(scale_in > 0, threshold / np.where(scale_in > 0, scale_in, 1.0), np.inf)
         at = np.searchsorted(self.points.inputs, cut, side="right")
+        if threshold <= 0:
+            at = np.zeros_like(at)  # a request without input is a request too
         share, inputs, outputs = self.points._tails
         return Above(share[at], scale_in * inputs[at], scale_out * outputs[at])
 

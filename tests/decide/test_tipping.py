@@ -1,0 +1,52 @@
+"""Tipping points: on both sides of a flip the recommendation is what is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from distillcalc import Catalog, Scenario, recommend
+from distillcalc.decide.tipping import SEARCHED, tipping_points
+from distillcalc.estimate.inputs import SPECS, with_inputs
+from tests.decide.scenarios import scenario
+
+
+@pytest.mark.parametrize("name", ["support-triage", "email-classification", "code-completion"])
+def test_the_recommendation_changes_at_each_flip_and_not_before(name: str) -> None:
+    sample = Scenario.load(name)
+    base = recommend(sample).recommendation
+    points = tipping_points(sample, Catalog.load())
+    assert points
+    for point in points:
+        spec = SPECS[point.input]
+        now = point.value if point.value is not None else 0.9
+        step = 1e-4 * max(abs(point.flips_at - now), abs(point.flips_at), 1e-6)
+        outward = 1.0 if point.flips_at > now else -1.0
+        beyond = min(max(point.flips_at + outward * step, spec.low), spec.high)
+        before = point.flips_at - outward * step
+        assert recommend(with_inputs(sample, {point.input: beyond})).recommendation == point.to, point
+        assert recommend(with_inputs(sample, {point.input: before})).recommendation == base, point
+
+
+def test_the_volume_flip_is_the_break_even_volume() -> None:
+    plain = scenario(choices={"student_retention": 0.97, "options": ["call-teacher", "self-host"]})
+    decision = recommend(plain)
+    flip = next(point for point in decision.tipping_points if point.input == "requests_per_day")
+    assert flip.to == "self-host"
+    assert flip.flips_at == pytest.approx(decision.break_even["self-host"].requests_per_day[0][0], rel=1e-5)
+
+
+def test_nearest_first_and_at_most_one_on_each_side() -> None:
+    points = recommend(Scenario.load("support-triage")).tipping_points
+    distances = [point.distance for point in points]
+    assert distances == sorted(distances)
+    sides = [(p.input, p.value is not None and p.flips_at > p.value) for p in points if p.value is not None]
+    assert len(sides) == len(set(sides))
+
+
+def test_what_is_searched_can_be_swept() -> None:
+    assert set(SEARCHED) <= set(SPECS)
+
+
+def test_a_decision_that_nothing_can_turn_has_no_tipping_point() -> None:
+    alone = scenario(choices={"options": ["call-teacher"]})
+    assert tipping_points(alone, Catalog.load()) == []
