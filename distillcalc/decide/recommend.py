@@ -49,7 +49,7 @@ def recommend(
     Examples
     --------
     >>> from distillcalc import Workload, recommend
-    >>> traffic = Workload(requests_per_day=40_000, input_tokens=900, output_tokens=60)
+    >>> traffic = Workload(requests_per_day=2_000, input_tokens=900, output_tokens=60)
     >>> recommend(traffic, teacher="openai/gpt-6-sol").recommendation
     'call-teacher'
     """

@@ -23,7 +23,9 @@ fixed_lengths = numbers(0, 1e6).map(lambda mean: TokenLengths(mean=mean))
 lognormal_lengths = st.tuples(numbers(1e-3, 1e6), numbers(1, 3.86)).map(
     lambda pair: TokenLengths(mean=pair[0], p95=pair[0] * pair[1])
 )
-sample_lengths = st.lists(numbers(0, 1e6), min_size=1, max_size=8).map(lambda values: TokenLengths(sample=tuple(values)))
+sample_lengths = st.lists(numbers(0, 1e6), min_size=1, max_size=8).map(
+    lambda values: TokenLengths(sample=tuple(values))
+)
 
 
 @st.composite

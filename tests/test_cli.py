@@ -1,0 +1,180 @@
+"""The commands as a user runs them: real processes, what they print, how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR")}
+    return subprocess.run(
+        [sys.executable, "-m", "distillcalc", *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=120, env=env,
+    )  # fmt: skip
+
+
+def refused(*arguments: str, cwd: Path | None = None) -> str:
+    done = run(*arguments, cwd=cwd)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_recommend_a_sample_from_another_folder(tmp_path: Path) -> None:
+    done = run("recommend", "email-classification", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Call the big model (openai/gpt-6-sol)" in done.stdout
+    assert "self-host" in done.stdout
+    assert "break-even of self-host" in done.stdout
+    assert "rule of thumb" in done.stdout
+    assert done.stderr == ""
+
+
+def test_json_is_one_line_on_stdout_and_the_tables_go_to_stderr() -> None:
+    done = run("recommend", "email-classification", "--json")
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    answer = json.loads(done.stdout)
+    assert answer["recommendation"] == "call-teacher"
+    assert answer["tipping_points"]
+    assert "Call the big model" in done.stderr
+
+
+def test_a_sample_printed_and_edited_is_a_scenario_of_ones_own(tmp_path: Path) -> None:
+    listed = run("samples")
+    assert "support-triage" in listed.stdout
+    text = run("samples", "email-classification").stdout
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text.replace("10_000", "500_000"))
+    done = run("recommend", "mine.toml", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["recommendation"] == "self-host"
+
+
+@pytest.mark.parametrize("table", ["models", "prices", "gpus", "terms", "retirements"])
+def test_catalog_tables(table: str) -> None:
+    done = run("catalog", table, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) > 15
+    assert all(row["source"] for row in rows)
+    if table != "prices":
+        assert all(row["checked"] for row in rows)
+        assert all(row["confidence"] in ("high", "medium", "low") for row in rows)
+    shown = run("catalog", table)
+    assert shown.returncode == 0
+    assert rows[0].get("id", rows[0].get("ref"))[:20] in shown.stdout
+
+
+def test_the_claimed_and_the_computed_ratio_stand_side_by_side() -> None:
+    (row,) = json.loads(run("catalog", "models", "--like", "gpt-5-mini", "--json").stdout)
+    assert row["claimed_cost_ratio"] == [50, 50]
+    assert row["computed_cost_ratio"] == pytest.approx(5.0)
+    assert row["status"] == "ends 2026-12-11"
+
+
+def test_catalog_takes_rows_of_ones_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[gpus.my-card]\nname = "My card"\nmemory_gb = 48\nbandwidth_gb_s = 900\nbf16_tflops = 200\n')
+    (row,) = json.loads(run("catalog", "gpus", "--like", "my-card", "--catalog", str(mine), "--json").stdout)
+    assert row["source"] == "given by the user"
+
+
+def test_compare() -> None:
+    done = run("compare", "--student", "qwen3-8b", "--json")
+    assert done.returncode == 0, done.stderr
+    costs = json.loads(done.stdout)
+    assert [cost["approach"] for cost in costs] == ["pre-training", "fine-tuning", "distillation"]
+    assert "the article says" in done.stderr
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "s.toml").write_text(text)
+    return "s.toml"
+
+
+GOOD = """\
+[workload]
+requests_per_day = 100
+input_tokens = 300
+output_tokens = 20
+start = 2026-12-01
+
+[choices]
+teacher = "openai/gpt-6-sol"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "says"),
+    [
+        ("requests_per_day = 100", "requests_per_day = -5", ["requests_per_day", "greater than 0", "Got -5", "line 2"]),
+        ("requests_per_day = 100", "requests_a_day = 100", ["requests_a_day", "line 2", "requests_per_day"]),
+        ("requests_per_day = 100", "requests_per_day = 1e300", ["requests_per_day", "100000000000", "line 2"]),
+        ("input_tokens = 300", "input_tokens = { mean = 300, p95 = 9000 }", ["3.87 times the mean", "line 3"]),
+        ("output_tokens = 20", "output_tokens 20", ["not valid TOML", "line 4"]),
+        ("start = 2026-12-01", "start = 2026-13-01", ["not valid TOML", "line 5"]),
+        ("openai/gpt-6-sol", "openai/gpt-6-soll", ["unknown model", "Did you mean openai/gpt-6-sol"]),
+        ("openai/gpt-6-sol", "openai/gpt-5", ["shuts down on 2026-12-11", "on_retirement"]),
+        ("openai/gpt-6-sol", "google/gemma-3", ["price"]),
+        (
+            'teacher = "openai/gpt-6-sol"',
+            'teacher = "openai/gpt-6-sol"\ngpus = ["h100sxm"]',
+            ["unknown GPU", "h100-sxm"],
+        ),
+        (
+            'teacher = "openai/gpt-6-sol"',
+            'teacher = "openai/gpt-6-sol"\nstudents = ["qwen3-8bb"]',
+            ["unknown model", "qwen3-8b"],
+        ),
+        ("[choices]", "[overrides.gpu.x]\nname = 1\n[choices]", ["unknown catalog table 'gpu'", "gpus"]),
+        (
+            "[choices]",
+            "[overrides.gpus.h100-sxm]\nmemory_gb = -3\n[choices]",
+            ["overrides.gpus.h100-sxm", "memory_gb", "-3"],
+        ),
+    ],
+)
+def test_bad_scenarios_are_refused_with_what_would_be_right(
+    tmp_path: Path, change: str, to: str, says: list[str]
+) -> None:
+    assert change in GOOD
+    name = write(tmp_path, GOOD.replace(change, to))
+    message = refused("recommend", name, cwd=tmp_path)
+    for words in says:
+        assert words in message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "Did you mean the sample 'support-triage'" in refused("recommend", "suport-triage")
+    assert "no scenario file 'nowhere/x.toml'" in refused("recommend", "nowhere/x.toml")
+    (tmp_path / "latin.toml").write_bytes("name = 'caf\xe9'".encode("latin-1"))
+    assert "not UTF-8" in refused("recommend", "latin.toml", cwd=tmp_path)
+    (tmp_path / "empty.toml").write_text("")
+    assert "workload is missing" in refused("recommend", "empty.toml", cwd=tmp_path)
+    assert "cannot read" in refused("catalog", "gpus", "--catalog", str(tmp_path / "none.toml"))
+
+
+def test_unknown_commands_and_names_end_with_2() -> None:
+    assert run("recomend", "support-triage").returncode == 2
+    assert run("catalog", "modells").returncode == 2
+    assert "unknown model 'qwen3-9b'" in refused("compare", "--student", "qwen3-9b")
+    assert "unknown sample" in refused("samples", "suport-triage")
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m distillcalc catalog models | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
