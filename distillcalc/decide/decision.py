@@ -13,7 +13,7 @@ from distillcalc.decide.break_even import BreakEven, break_even, payback_months
 from distillcalc.decide.rules import RuleCheck, check_rules
 from distillcalc.decide.table import Block
 from distillcalc.decide.tipping import TippingPoint, tipping_points
-from distillcalc.estimate.outcome import Estimate, plain
+from distillcalc.estimate.outcome import LIKELY, Estimate, plain
 from distillcalc.workload.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Decision:
         if failing:
             return "ruled out: " + "; ".join(f"{gate.name}: {gate.detail}" for gate in failing)
         if estimate.status == "unproven":
-            doubts = [g for g in estimate.open_questions() if (g.probability or 0) < 0.5]
+            doubts = [g for g in estimate.open_questions() if g.probability is not None and g.probability < LIKELY]
             return "unproven: " + "; ".join(f"{gate.name}: {gate.detail}" for gate in doubts)
         if self.recommendation is None:
             return "not eligible"

@@ -39,7 +39,7 @@ def recommend(
     Returns
     -------
     Decision. The recommended option is the cheapest, by present value over the horizon, of those that have a
-    price, that no gate rules out and that are more likely than not to meet the quality floor.
+    price, that no gate rules out and whose odds of meeting the quality floor are at least three to one.
 
     Raises
     ------

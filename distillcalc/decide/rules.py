@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.decide.words import count, usd
+from distillcalc.estimate.outcome import LIKELY
 
 if TYPE_CHECKING:
     from distillcalc.decide.decision import Decision
@@ -175,7 +176,8 @@ def _economics(decision: Decision) -> str:
         words += f"; over {months} months it is the cheaper of the two {volumes(intervals)}."
     else:
         words += f"; over {months} months it is never the cheaper of the two at any volume."
-    blocking = estimate.failing() or [g for g in estimate.open_questions() if (g.probability or 1) < 0.5]
+    doubts = [g for g in estimate.open_questions() if g.probability is not None and g.probability < LIKELY]
+    blocking = estimate.failing() or doubts
     if blocking and student != decision.recommendation:
         words += f" It is held back by {blocking[0].name}: {blocking[0].detail.rstrip('.')}."
     return words

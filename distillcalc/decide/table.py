@@ -31,7 +31,7 @@ class Table:
     ----------
     options : ids, in the order of the columns.
     present_value_usd : of each option's best candidate, shape (n, options); nan where unpriced.
-    eligible : priced, no gate failed, none more likely to fail than to hold, shape (n, options).
+    eligible : priced, no gate failed, none with odds below three to one, shape (n, options).
     best : column of the cheapest eligible option, -1 where there is none, shape (n,).
     """
 

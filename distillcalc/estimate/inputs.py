@@ -310,8 +310,10 @@ def _scale_lengths(scenario: Scenario, target: dict[str, Any], name: str, mean: 
         ]
         return
     lengths: TokenLengths | None = getattr(workload, name)
-    if lengths is None and name == "student_input_tokens":
-        lengths = workload.input_tokens  # a prompt of its own starts from the teacher's
+    if lengths is None and name == "student_input_tokens":  # a prompt of its own starts from the teacher's
+        rows = workload.length_sample or ()
+        unweighted = TokenLengths(sample=tuple(row[0] for row in rows)) if rows and len(rows[0]) == 2 else None
+        lengths = workload.input_tokens or unweighted
     if lengths is None or not base:
         target[name] = mean
         return
@@ -321,6 +323,7 @@ def _scale_lengths(scenario: Scenario, target: dict[str, Any], name: str, mean: 
     elif lengths.quantiles is not None:
         target[name] = {"quantiles": {k: v * factor for k, v in lengths.quantiles.items()}}
     elif lengths.p95 is not None:
-        target[name] = {"mean": mean, "p95": lengths.p95 * factor}
+        stated = mean if lengths.mean == base else (lengths.mean or 0.0) * factor  # a copula's mean is not quite it
+        target[name] = {"mean": stated, "p95": lengths.p95 * factor}
     else:
         target[name] = mean

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["pass", "fail", "unknown"]
 Status = Literal["feasible", "provisional", "unproven", "ruled-out", "unpriced"]
 PASS, UNKNOWN, FAIL = 1, 0, -1
-LIKELY = 0.5  # an unknown gate does not keep an option from being recommended if it is more likely to hold than not
+LIKELY = 0.75  # an unknown gate keeps an option from being recommended unless the odds are three to one
 _NAMES: dict[int, Verdict] = {PASS: "pass", UNKNOWN: "unknown", FAIL: "fail"}
 
 
@@ -134,7 +134,7 @@ class Outcome:
 
     @cached_property
     def likely(self) -> NDArray[np.bool_]:
-        """Whether no gate fails and none is more likely to fail than to hold, shape (n or 1, 1)."""
+        """Whether no gate fails and none has odds below three to one, shape (n or 1, 1)."""
         likely = ~self.failed
         for gate in self.gates:
             if gate.probability is not None:
@@ -251,8 +251,8 @@ class Estimate:
     def status(self) -> Status:
         """How far the gates let it go.
 
-        feasible (every gate passes), provisional (some unknown, none unlikely), unproven (one is more likely
-        to fail than to hold), ruled-out (one fails) or unpriced.
+        feasible (every gate passes), provisional (some unknown, at good odds), unproven (one has odds below
+        three to one), ruled-out (one fails) or unpriced.
         """
         if self.unpriced:
             return "unpriced"

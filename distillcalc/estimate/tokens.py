@@ -99,7 +99,6 @@ def api_cost(
     workload = x.scenario.workload
     prices = prices_over_horizon(x, catalog, ref)
     sources: dict[str, Provenance] = {"token_prices": prices.provenance}
-    prefix_tokens = np.minimum(prefix_tokens, lengths.mean_input)  # a sweep may shorten the prompt below its prefix
     cached, written, hits = _caching(x, catalog, ref, prices, prefix_tokens, share, sources)
     items = prices.per_request(lengths, cached_tokens=cached, written_tokens=written, reasoning_tokens=reasoning_tokens)
 
