@@ -52,7 +52,8 @@ def test_a_sample_printed_and_edited_is_a_scenario_of_ones_own(tmp_path: Path) -
     assert "support-triage" in listed.stdout
     text = run("samples", "email-classification").stdout
     mine = tmp_path / "mine.toml"
-    mine.write_text(text.replace("10_000", "500_000"))
+    changed = text.replace("10_000", "500_000").replace("students =", "student_retention = 0.97\nstudents =")
+    mine.write_text(changed)
     done = run("recommend", "mine.toml", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["recommendation"] == "self-host"
 

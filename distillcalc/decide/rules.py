@@ -150,14 +150,14 @@ def _starts_to_pay_between(decision: Decision, low: float, high: float) -> bool 
 
 
 def _student(decision: Decision) -> str | None:
-    """The option by which an own student would be made: the cheapest that is priced, eligible ones first."""
+    """The option by which an own student would be made: the cheapest that nothing rules out, else the cheapest."""
     known = [option for option in OWN_STUDENT if option in decision.options and decision.options[option].one_off_usd]
-    order = {"feasible": 0, "provisional": 0, "unproven": 1, "ruled-out": 2}
-    return min(
-        known,
-        key=lambda o: (order[decision.options[o].status], decision.options[o].present_value_usd),
-        default=None,
-    )
+
+    def key(option: str) -> tuple[bool, float]:
+        estimate = decision.options[option]
+        return estimate.status == "ruled-out", estimate.present_value_usd
+
+    return min(known, key=key, default=None)
 
 
 def _economics(decision: Decision) -> str:

@@ -14,7 +14,7 @@ HOURS_PER_WEEK = 168
 SECONDS_PER_DAY = 86_400.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value: workloads are compared by their fields
 class Profile:
     """The distinct hourly rates of a week, relative to its mean rate.
 

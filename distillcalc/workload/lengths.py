@@ -252,7 +252,7 @@ def _lognormal_ratio(sigma: float, level: float) -> float:
     return math.exp(sigma * float(_normal_quantile(np.asarray(level))) - sigma**2 / 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value: workloads are compared by their fields
 class Points:
     """Weighted (input, output) pairs, sorted by input, with running sums from the top."""
 

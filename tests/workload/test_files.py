@@ -122,7 +122,7 @@ def test_a_folder_is_not_a_scenario(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_a_place_to_write(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot write the scenario to .*: Is a directory"):
+    with pytest.raises(InputError, match=r"cannot write the scenario to .*: Is a directory"):
         save_scenario(load_scenario("support-triage"), tmp_path)
 
 
