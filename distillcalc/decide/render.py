@@ -74,6 +74,8 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
             )
         )
     for name, result in decision.break_even.items():
+        if decision.options[name].status == "ruled-out" and name != "self-host":
+            continue
         parts = []
         if result.months is not None:
             parts.append(

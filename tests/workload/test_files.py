@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import given
 
 from distillcalc import Scenario
 from distillcalc.errors import InputError
-from distillcalc.workload.files import load_scenario, samples, save_scenario, scenario_toml
+from distillcalc.workload.files import load_scenario, samples, save_scenario
 from tests.workload.strategies import scenarios
 
 SAMPLES = sorted(samples())
@@ -79,11 +78,6 @@ def test_support_triage_is_read_as_written() -> None:
 
 
 # Round trips
-
-
-@given(stated=scenarios())
-def test_a_scenario_survives_its_toml(stated: Scenario) -> None:
-    assert Scenario.from_dict(tomllib.loads(scenario_toml(stated))) == stated
 
 
 @given(stated=scenarios())

@@ -218,6 +218,14 @@ def test_a_fixed_student_prompt_beside_a_sample() -> None:
 # Round trips
 
 
+def test_workloads_are_compared_by_what_was_stated_not_by_what_was_computed() -> None:
+    one, other = (workload(length_sample=[(100, 10), (200, 30)], hour_of_week="business-hours") for _ in range(2))
+    assert one.points is not other.points
+    assert one.profile.peak == other.profile.peak
+    assert one == other
+    assert one != workload(length_sample=[(100, 10), (200, 31)], hour_of_week="business-hours")
+
+
 @given(stated=workloads())
 def test_a_workload_survives_its_dump(stated: Workload) -> None:
     assert Workload.model_validate(stated.model_dump()) == stated
