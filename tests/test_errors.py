@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillcalc import errors
-from distillcalc.errors import DistillcalcError, InputError, MissingExtra, MissingPrice, Retired, UnknownName, near_matches
+from distillcalc.errors import (
+    DistillcalcError,
+    InputError,
+    MissingExtra,
+    MissingPrice,
+    Retired,
+    UnknownName,
+    near_matches,
+)
 
 
 @pytest.mark.parametrize(

@@ -181,5 +181,5 @@ class Decision:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from distillcalc.decide.render import rich_parts
 
-        parts: Iterator[Any] = rich_parts(self)
+        parts: Iterator[Any] = rich_parts(self, options.max_width)
         yield from parts

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from distillcalc.decide.rules import volumes
 from distillcalc.decide.words import count, duration, usd
-from distillcalc.estimate.options import OPTIONS
 
 if TYPE_CHECKING:
     from distillcalc.decide.decision import Decision
@@ -27,6 +26,8 @@ HEADINGS = (
     "remark",
 )
 RIGHT = {3, 4, 5, 6, 7, 8}
+WIDE = 125  # columns of a terminal that shows the whole table
+DROPPED_WHEN_NARROW = {3, 4, 5, 8}
 MOST_TIPPING_POINTS = 6
 
 
@@ -133,8 +134,8 @@ def _headline(decision: Decision) -> str:
     return f"{name}: {decision.reason}{mark}"
 
 
-def rich_parts(decision: Decision) -> Iterator[Any]:
-    """The decision as rich renderables."""
+def rich_parts(decision: Decision, width: int = WIDE) -> Iterator[Any]:
+    """The decision as rich renderables; a narrow terminal gets fewer columns, not broken ones."""
     from rich.markup import escape as safe
     from rich.panel import Panel
     from rich.table import Table
@@ -143,10 +144,18 @@ def rich_parts(decision: Decision) -> Iterator[Any]:
     style = {"feasible": "green", "provisional": "yellow", "none": "red"}[decision.status]
     yield Panel(Text(_headline(decision)), border_style=style)
     table = Table(show_lines=False, expand=False)
-    for i, heading in enumerate(HEADINGS[:-1]):
-        table.add_column(heading, justify="right" if i in RIGHT else "left", overflow="fold")
+    kept = [i for i in range(len(HEADINGS) - 1) if width >= WIDE or i not in DROPPED_WHEN_NARROW]
+    for i in kept:
+        folds = i == 1
+        table.add_column(
+            HEADINGS[i],
+            justify="right" if i in RIGHT else "left",
+            overflow="fold",
+            no_wrap=not folds,
+            min_width=12 if folds else None,
+        )
     for row in rows(decision):
-        table.add_row(*(safe(cell) for cell in row[:-1]), style="bold" if row[0] == decision.recommendation else "")
+        table.add_row(*(safe(row[i]) for i in kept), style="bold" if row[0] == decision.recommendation else "")
     yield table
     for row in rows(decision):
         if row[0] != decision.recommendation:
@@ -158,24 +167,26 @@ def rich_parts(decision: Decision) -> Iterator[Any]:
 
 def html(decision: Decision) -> str:
     """The decision as a fragment of HTML; everything from outside is escaped."""
-    head = "".join(
-        f"<th style='text-align:{'right' if i in RIGHT else 'left'}'>{escape(h)}</th>" for i, h in enumerate(HEADINGS)
-    )
-    body = []
+
+    def line(tag: str, cells: tuple[str, ...]) -> str:
+        return "".join(f"<{tag} style='{_cell_style(i)}'>{escape(cell)}</{tag}>" for i, cell in enumerate(cells[:-1]))
+
+    body, remarks = [], []
     for row in rows(decision):
         weight = "bold" if row[0] == decision.recommendation else "normal"
-        cells = "".join(
-            f"<td style='text-align:{'right' if i in RIGHT else 'left'}'>{escape(cell)}</td>"
-            for i, cell in enumerate(row)
-        )
-        body.append(f"<tr style='font-weight:{weight}'>{cells}</tr>")
-    below = "".join(f"<li><b>{escape(heading)}</b>: {escape(sentence)}</li>" for heading, sentence in notes(decision))
+        body.append(f"<tr style='font-weight:{weight}'>{line('td', row)}</tr>")
+        if row[0] != decision.recommendation:
+            remarks.append((row[0], row[-1]))
+    below = "".join(
+        f"<li><b>{escape(heading)}</b>: {escape(sentence)}</li>" for heading, sentence in [*remarks, *notes(decision)]
+    )
     return (
-        f"<div class='distillcalc-decision'><p><b>{escape(_headline(decision))}</b></p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table><ul>{below}</ul></div>"
+        f"<div class='distillcalc-decision'><p><b>{escape(_headline(decision))}</b></p><table style='font-size:inherit'>"
+        f"<thead><tr>{line('th', HEADINGS)}</tr></thead><tbody>{''.join(body)}</tbody></table><ul>{below}</ul></div>"
     )
 
 
-def title(option: str) -> str:
-    """An option's name for people."""
-    return OPTIONS[option].title
+def _cell_style(column: int) -> str:
+    """Figures and names stay on one line; the label may wrap."""
+    wrap = "" if column == 1 else ";white-space:nowrap"
+    return f"padding:2px 8px;text-align:{'right' if column in RIGHT else 'left'}{wrap}"

@@ -19,7 +19,6 @@ from distillcalc.estimate.quality import (
     distilled_belief,
     from_counts,
     general_belief,
-    names_of,
     probability_at_least,
     quality_gate,
     refs_of,
@@ -78,7 +77,7 @@ def test_limits_of_the_tail() -> None:
     assert probability_at_least(sure, one(0.91))[0, 0] == pytest.approx(0.0)
     assert probability_at_least(belief(0.9, 0.05), one(0.0))[0, 0] == 1.0
     assert probability_at_least(belief(0.9, 0.05), one(1.0))[0, 0] == 0.0
-    assert probability_at_least(belief(1.2, 0.05), one(0.99))[0, 0] == pytest.approx(1.0)  # a retention above 1
+    assert probability_at_least(belief(1.2, 0.05), one(0.99))[0, 0] > 0.99999  # a retention above 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -117,8 +116,8 @@ def test_the_retention_of_two_measured_qualities_is_their_quotient() -> None:
 
 
 def test_the_teacher_is_counted_then_stated_then_presumed() -> None:
-    counted = scenario({}, {"evaluations": {"acme/big": {"correct": 8, "total": 8}}, "teacher_quality": 0.5})
-    assert teacher_belief(Inputs(counted), ("teacher", "acme/big")).mean[0, 0] == pytest.approx(0.9)  # Beta(9, 1)
+    counted = scenario({}, {"evaluations": {"teacher": {"correct": 8, "total": 8}}, "teacher_quality": 0.5})
+    assert teacher_belief(Inputs(counted)).mean[0, 0] == pytest.approx(0.9)  # Beta(9, 1)
     stated = teacher_belief(Inputs(scenario({}, {"teacher_quality": 0.5})))
     assert (stated.mean[0, 0], stated.sd[0, 0]) == (0.5, 0.02)
     bare = teacher_belief(Inputs(scenario()))
@@ -165,13 +164,11 @@ def test_a_model_as_published_has_its_measured_then_its_claimed_retention() -> N
     assert general_belief(counted, ("acme/small",), published, teacher).mean[0, 0] == pytest.approx(0.9)
 
 
-def test_counts_go_to_the_task_student_by_id_and_to_the_published_model_by_ref() -> None:
-    known = catalog()
-    assert names_of(known, "tiny") == ("tiny", "tiny")
-    assert names_of(known, "acme/big") == ("acme/big", "big")
-    assert names_of(known, "stranger/model") == ("stranger/model",)
-    assert refs_of(known, "host/tiny") == ("host/tiny", "host/tiny")
-    assert "tiny" not in refs_of(known, "host/tiny")
+def test_the_counts_of_a_published_model_may_be_named_by_any_host() -> None:
+    known = catalog(models={"tiny": {"price_refs": ["host/tiny", "other/tiny"]}})
+    assert set(refs_of(known, "other/tiny")) == {"host/tiny", "other/tiny"}
+    assert refs_of(known, "stranger/model") == ("stranger/model",)
+    assert "tiny" not in refs_of(known, "host/tiny")  # that is the student trained on this task
 
 
 # --- cascade ---------------------------------------------------------------------------------------------------------
@@ -200,8 +197,8 @@ def test_a_random_router_is_the_straight_line() -> None:
 def test_the_gap_that_is_recovered_averages_to_the_apgr(apgr: float) -> None:
     # RouteLLM (arXiv:2406.18665): APGR is the integral over the share of calls of the gap recovered.
     c = (np.arange(200_000) + 0.5) / 200_000
-    recovered = cascade_belief(belief(0.0, 0.01), belief(1.0, 0.01), c[:, None], one(apgr)).mean
-    assert recovered.mean() == pytest.approx(apgr, abs=2e-4)
+    quality = cascade_belief(belief(0.5, 0.01), belief(0.9, 0.01), c[:, None], one(apgr)).mean
+    assert ((quality - 0.5) / 0.4).mean() == pytest.approx(apgr, abs=2e-4)
 
 
 def test_a_better_router_never_lowers_quality() -> None:

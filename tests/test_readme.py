@@ -1,0 +1,78 @@
+"""README's words alone: its commands exist, its code runs, its scenario loads, its output is what is printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distillcalc import Scenario, recommend
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_shown_output_is_what_the_demo_prints() -> None:
+    shown = next(block for block in blocks("") if block.startswith("$ make demo"))
+    printed = re.sub(r"\s+", " ", str(recommend(Scenario.load("support-triage"))))
+    shown = re.sub(r"\s+", " ", shown.removeprefix("$ make demo"))
+    for phrase in shown.split(" ... "):
+        for figure in re.findall(r"\$?\d[\d,.]*\d%?|\(\d{4}-\d\d-\d\d\)", phrase):
+            assert figure in printed, figure
+    headline = shown.split(" self-host ")[0].strip()
+    assert headline in printed
+
+
+def test_the_scenario_loads_and_decides(tmp_path: Path) -> None:
+    (text,) = blocks("toml")
+    file = tmp_path / "mine.toml"
+    file.write_text(text, encoding="utf-8")
+    decision = recommend(Scenario.load(file))
+    assert decision.options["call-teacher"].provenance["token_prices"].kind == "given"
+
+
+def test_the_python_runs() -> None:
+    (code,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Distill and self-host" in done.stdout
+
+
+COMMANDS = sorted(
+    {
+        line.split("#")[0].split(">")[0].strip().removeprefix(".venv/bin/distillcalc ")
+        for block in blocks("")
+        for line in block.splitlines()
+        if line.startswith(".venv/bin/distillcalc ")
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_works_as_it_stands(command: str, tmp_path: Path) -> None:
+    sample = subprocess.run(
+        [sys.executable, "-m", "distillcalc", "samples", "support-triage"], capture_output=True, text=True, timeout=60
+    )
+    (tmp_path / "mine.toml").write_text(sample.stdout, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "distillcalc", *shlex.split(command)],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_make_targets_and_files_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test", "lint", "lab", "bench", "wheel"):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / link).is_file(), link
