@@ -181,7 +181,8 @@ def html(decision: Decision) -> str:
         f"<li><b>{escape(heading)}</b>: {escape(sentence)}</li>" for heading, sentence in [*remarks, *notes(decision)]
     )
     return (
-        f"<div class='distillcalc-decision'><p><b>{escape(_headline(decision))}</b></p><table style='font-size:inherit'>"
+        f"<div class='distillcalc-decision'><p><b>{escape(_headline(decision))}</b></p>"
+        "<table style='font-size:inherit'>"
         f"<thead><tr>{line('th', HEADINGS)}</tr></thead><tbody>{''.join(body)}</tbody></table><ul>{below}</ul></div>"
     )
 
