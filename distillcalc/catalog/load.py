@@ -53,6 +53,15 @@ class Catalog:
     _apis: dict[str, ApiRow | None] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
+    def _by_ref(self) -> dict[str, tuple[str, ModelRow]]:
+        """The first row that names each provider/model."""
+        found: dict[str, tuple[str, ModelRow]] = {}
+        for name, row in self.models.items():
+            for ref in row.price_refs:
+                found.setdefault(ref, (name, row))
+        return found
+
+    @cached_property
     def _shutdowns(self) -> dict[tuple[str, str], RetirementRow]:
         """The earliest shutdown of each (provider, model)."""
         rows = sorted((row for row in self.retirements.values() if row.what == "shutdown"), key=lambda row: row.on)
@@ -121,7 +130,7 @@ class Catalog:
         """The catalog's row for a model id or a provider/model, if it has one."""
         if ref in self.models:
             return ref, self.models[ref]
-        return next(((name, row) for name, row in self.models.items() if ref in row.price_refs), None)
+        return self._by_ref.get(ref)
 
     def price_ref(self, name: str, until: date | None = None) -> str:
         """provider/model for a name that is that already, or a catalog id.

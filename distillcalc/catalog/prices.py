@@ -32,7 +32,7 @@ Processing = Literal["standard", "batch"]
 class TokenPriceOverride(BaseModel):
     """A price of the user's own for one provider/model: a contract, or a model that has no list price."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     input_usd_per_mtok: Annotated[float, Field(ge=0)]
     output_usd_per_mtok: Annotated[float, Field(ge=0)]

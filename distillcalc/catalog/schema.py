@@ -25,7 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Row(BaseModel):
     """What every authored row carries: where it came from, when that was read, how sure it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     source: str = Field(min_length=3)
     checked: date

@@ -91,13 +91,21 @@ def evaluate(x: Inputs, catalog: Catalog, options: Sequence[str]) -> Block:
             block.present_value_usd[option] = cost
             block.eligible[option] = only.likely[:, 0] & ~np.isnan(cost)
             continue
-        costs, eligible = zip(
-            *(np.broadcast_arrays(c.present_value_usd(x.discount)[:, 0], c.likely[:, 0]) for c in candidates),
-            strict=True,
-        )
-        size = max(cost.shape[0] for cost in costs)
-        cost = np.stack([np.broadcast_to(c, size) for c in costs])
-        allowed = np.stack([np.broadcast_to(e, size) for e in eligible]) & ~np.isnan(cost)
+        costs = [candidate.present_value_usd(x.discount)[:, 0] for candidate in candidates]
+        likely = [candidate.likely[:, 0] for candidate in candidates]
+        size = max(column.shape[0] for column in (*costs, *likely))
+        cost, allowed = np.empty((len(candidates), size)), np.empty((len(candidates), size), dtype=bool)
+        for place, (usd, may) in enumerate(zip(costs, likely, strict=True)):
+            cost[place], allowed[place] = usd, may
+        allowed &= ~np.isnan(cost)
+        if size == 1:  # a single decision: the same choice without arrays
+            priced = np.flatnonzero(~np.isnan(cost[:, 0]))
+            pool = np.flatnonzero(allowed[:, 0])
+            pool = pool if pool.size else priced
+            best = int(pool[np.argmin(cost[pool, 0])]) if pool.size else 0
+            block.choice[option] = np.array([best], dtype=np.intp)
+            block.present_value_usd[option], block.eligible[option] = cost[best], allowed[best]
+            continue
         # Three ranks: may be chosen, priced, unpriced; the cheapest within the first that is not empty.
         rank = np.where(allowed, 0, np.where(np.isnan(cost), 2, 1))
         first = rank == rank.min(axis=0)

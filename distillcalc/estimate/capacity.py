@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -269,6 +270,13 @@ def shortfall(capacity: ReplicaCapacity, objectives: list[tuple[str, float, floa
     return np.where(capacity.room >= 1, worst, np.inf)
 
 
+@cache
+def _normal_quantile(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(level))
+
+
 def replicas_needed(capacity: ReplicaCapacity, arrivals_per_s: Floats, interarrival_cv: Floats, level: float) -> Floats:
     """Replicas that a peak needs, whole, shape (gpus, n, months).
 
@@ -277,12 +285,10 @@ def replicas_needed(capacity: ReplicaCapacity, arrivals_per_s: Floats, interarri
     a + z sqrt(a Z) leave a share 1 - level of arrivals waiting (Halfin and Whitt, Operations Research 29,
     1981; Whitt, Management Science 38, 1992). Never below what keeps the queue stable.
     """
-    from scipy.special import ndtri
-
     with np.errstate(divide="ignore", invalid="ignore"):
         in_flight = arrivals_per_s * capacity.seconds
         peakedness = (interarrival_cv**2 + 1) / 2
-        slots = in_flight + float(ndtri(level)) * np.sqrt(in_flight * peakedness)
+        slots = in_flight + _normal_quantile(level) * np.sqrt(in_flight * peakedness)
         by_slots = slots / capacity.batch
         by_rate = arrivals_per_s / capacity.requests_per_s
         needed = np.ceil(np.maximum(by_slots, by_rate) - 1e-9)
@@ -328,24 +334,43 @@ def fleet(x: Inputs, capacity: ReplicaCapacity, level: float, *, spares: bool = 
     return Fleet(replicas, busiest, utilisation)
 
 
+def in_flight(m: Machines, load: Load, prefill: Floats, rate: Floats) -> Floats:
+    """Requests in flight on one replica at an arrival rate: Little's law, solved for itself.
+
+    b = rate x S(b) with S(b) = prefill + (output - 1) TPOT(b). TPOT is the larger of two straight lines, so b is
+    the larger of two quotients; infinite where the replica cannot keep up.
+    """
+    steps, per_output = load.mean_output - 1, prefill / load.mean_output
+    lines = (m.weights_s, load.mean_context * m.kv_s_per_token), (np.zeros((1, 1, 1)), m.flop_s_per_token)
+    found: Any = 0.0
+    for fixed, slope in lines:
+        growing = rate * steps * (slope + per_output)
+        still = rate * (prefill + steps * (fixed + m.overhead_s - per_output))
+        found = np.maximum(found, np.where(growing < 1, still / np.maximum(1 - growing, 1e-12), np.inf))
+    alone = rate * (prefill + steps * tpot_s(m, load, np.ones((1, 1)), prefill))
+    return np.asarray(np.where(alone < 1, alone, found))
+
+
 def latencies(
     m: Machines, load: Load, capacity: ReplicaCapacity, arrivals_per_s: Floats, busiest: Floats, cv: Floats
 ) -> dict[str, Floats]:
     """Latency in the busiest hour of the busiest month [s] by objective name, shape (gpus, n, 1).
 
-    The median request meets the mean number in flight, a tail one the number that staffing allows for.
+    The median request meets the mean number in flight, a tail one the number that staffing allows for; no more
+    than the largest batch are ever in flight.
     """
     from scipy.special import ndtri
 
     one_step = tpot_s(m, load, np.ones((1, 1)), capacity.prefill)
-    in_flight = arrivals_per_s * capacity.seconds
+    rate, most = arrivals_per_s / busiest, np.maximum(capacity.batch, 1.0)
+    mean = np.minimum(in_flight(m, load, capacity.prefill, rate), most)
     found: dict[str, Floats] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
-        busy = np.max(arrivals_per_s / busiest, axis=2, keepdims=True) * capacity.prefill
+        busy = np.max(rate, axis=2, keepdims=True) * capacity.prefill
         for level in (0.5, 0.95, 0.99):
-            margin = float(ndtri(level)) * np.sqrt(in_flight * (cv**2 + 1) / 2)
-            batch = np.max((in_flight + margin) / busiest, axis=2, keepdims=True)
-            tpot = tpot_s(m, load, np.clip(batch, 1.0, np.maximum(capacity.batch, 1.0)), capacity.prefill)
+            margin = float(ndtri(level)) * np.sqrt(mean * (cv**2 + 1) / 2 / busiest)
+            batch = np.max(mean + margin, axis=2, keepdims=True)
+            tpot = tpot_s(m, load, np.clip(batch, 1.0, most), capacity.prefill)
             prompt = load.input_at(level)
             reading = prefill_s(m, prompt, prompt**2)
             wait = 1 / np.maximum(1 - busy, 1e-3) if level > 0.5 else 1.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from distillcalc.estimate.tokens import ApiCost, api_cost
 from distillcalc.provenance import Provenance
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Context:
@@ -39,6 +42,7 @@ class Context:
         self.workload = x.scenario.workload
         self.last_day = add_months(self.workload.start, x.months)
         self.teacher = catalog.price_ref(self.choices.teacher, self.last_day)
+        self._once: dict[Hashable, Any] = {}
         self._outcomes: dict[str, list[Outcome]] = {}
         self._refuse_a_retired_teacher()
 
@@ -105,6 +109,34 @@ class Context:
         x = self.x
         cut = x["input_tokens"] - x["student_input_tokens"]
         return np.clip(x["cacheable_prefix_tokens"] - np.maximum(cut, 0), 0, None)
+
+    @cached_property
+    def escalation_cost(self) -> ApiCost:
+        """The teacher's running cost per request that a cascade sends on."""
+        x = self.x
+        return api_cost(
+            x,
+            self.catalog,
+            self.teacher,
+            lengths=x.lengths,
+            prefix_tokens=x["cacheable_prefix_tokens"],
+            reasoning_tokens=x["reasoning_tokens"],
+            share=np.maximum(x["escalation_rate"], 1e-12),
+            price_factor=x["teacher_price_factor"],
+        )
+
+    @cached_property
+    def teacher_latency(self) -> dict[str, Floats]:
+        """The teacher's latency [s] by objective name."""
+        from distillcalc.estimate.api_latency import api_latency
+
+        return api_latency(self.x, self.catalog, self.teacher, self.x.lengths, self.x["reasoning_tokens"])[0]
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What ``compute`` gives, computed the first time only."""
+        if key not in self._once:
+            self._once[key] = compute()
+        return cast(T, self._once[key])
 
     def outcomes(self, option: str) -> list[Outcome]:
         """Every candidate of an option, evaluated once."""

@@ -532,16 +532,7 @@ class Cascade(Option):
             return _unpriced(self.id, labels[0], student.unpriced, context)
         rate = x["escalation_rate"]
         try:
-            teacher = api_cost(
-                x,
-                catalog,
-                context.teacher,
-                lengths=x.lengths,
-                prefix_tokens=x["cacheable_prefix_tokens"],
-                reasoning_tokens=x["reasoning_tokens"],
-                share=np.maximum(rate, 1e-12),
-                price_factor=x["teacher_price_factor"],
-            )
+            teacher = context.escalation_cost
         except (MissingPrice, UnknownName) as error:
             return _unpriced(self.id, labels[0], str(error), context)
         student_belief = Belief(student.quality_mean, student.quality_sd, student.provenance["quality"])
@@ -595,8 +586,7 @@ class Cascade(Option):
     @staticmethod
     def _latency(context: Context, student: dict[str, Floats], rate: Floats) -> dict[str, Floats]:
         """A percentile q meets an escalated request where the escalation rate exceeds 1 - q."""
-        x = context.x
-        teacher, _ = api_latency(x, context.catalog, context.teacher, x.lengths, x["reasoning_tokens"])
+        teacher = context.teacher_latency
         found = {}
         for name, alone in student.items():
             what, percentile = name.split("_p")

@@ -6,6 +6,7 @@ Quality is the mean of one task metric in [0, 1] on human-labelled items; retent
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,7 @@ def probability_at_least(belief: Belief, floor: Floats) -> Floats:
     return np.asarray(1 - betainc(mean * k, (1 - mean) * k, np.clip(floor, 0, 1)))
 
 
+@lru_cache(maxsize=1024)
 def from_counts(evaluation: Evaluation, what: str) -> Belief:
     """Beta(1 + correct, 1 + wrong) posterior of a mean observed on labelled items."""
     a, b = 1.0 + evaluation.correct, 1.0 + evaluation.total - evaluation.correct

@@ -14,8 +14,10 @@ from distillcalc.errors import MissingPrice
 from distillcalc.estimate import gates
 from distillcalc.estimate.capacity import (
     NO_OBJECTIVE_PERCENTILE,
+    Fleet,
     Load,
     Machines,
+    ReplicaCapacity,
     fleet,
     latencies,
     machines,
@@ -109,6 +111,25 @@ def _machine_prices(key: _Key) -> tuple[Machines, Floats, tuple[Provenance, ...]
     return machines(key.row, kept, key.serving), np.array(prices)[:, None, None], tuple(sources)
 
 
+def _served(
+    context: Context,
+    sized: Machines,
+    load: Load,
+    objectives: list[tuple[str, float, float]],
+    level: float,
+    *,
+    spares: bool,
+) -> tuple[ReplicaCapacity, Fleet, dict[str, Floats]]:
+    """Capacity, fleet and latencies of one model on each of the machines: all that does not depend on a price."""
+    x = context.x
+    capacity = replica_capacity(sized, load, objectives)
+    whole = fleet(x, capacity, level, spares=spares)
+    busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
+    # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
+    busiest = np.where(np.isnan(whole.busiest), np.inf, whole.busiest)
+    return capacity, whole, latencies(sized, load, capacity, busiest_rate, busiest, x["interarrival_cv"])
+
+
 def self_hosted(
     context: Context,
     option: str,
@@ -144,13 +165,21 @@ def self_hosted(
     if dedicated is None:
         sized, usd_per_hour, price_sources = _priced_machines(context, row)
     else:
-        sized = machines(row, [(dedicated.gpu, context.catalog.gpu(dedicated.gpu))], serving)
+        sized = context.once(
+            ("machine", id(row), dedicated.gpu),
+            lambda: machines(row, [(dedicated.gpu, context.catalog.gpu(dedicated.gpu))], serving),
+        )
         usd_per_hour, price_sources = dedicated.usd_per_gpu_hour * sized.tensor_parallel, (dedicated.source,)
     objectives = context.workload.slo.objectives()
     level = max([NO_OBJECTIVE_PERCENTILE, *(level for _, level, _ in objectives)])
-    load = Load.of(lengths, thinking)
-    capacity = replica_capacity(sized, load, objectives)
-    whole = fleet(x, capacity, level, spares=dedicated is None)
+
+    def served() -> tuple[ReplicaCapacity, Fleet, dict[str, Floats]]:
+        return _served(context, sized, Load.of(lengths, thinking), objectives, level, spares=dedicated is None)
+
+    # Providers that rent out the same machine differ in its price alone.
+    capacity, whole, by_name = (
+        served() if dedicated is None else context.once(("served", id(row), dedicated.gpu), served)
+    )
     hourly = usd_per_hour * x["gpu_price_factor"] * x.price_path("gpu_price_change_per_year")
     gpu_usd = whole.replicas * hourly * (24 * x.days)
 
@@ -174,14 +203,7 @@ def self_hosted(
     fleet_usd = np.where(usable, chosen(gpu_usd), np.nan)
     utilisation = np.clip(np.nan_to_num(chosen(whole.utilisation)), 0, 1)
     people_usd = x["operations_hours_per_month"] * x["engineering_usd_per_hour"] * (x.days > 0)
-    busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
-    # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
-    busiest = np.where(np.isnan(whole.busiest), np.inf, whole.busiest)
-    latency = {
-        key: chosen(value)
-        for key, value in latencies(sized, load, capacity, busiest_rate, busiest, x["interarrival_cv"]).items()
-    }
-
+    latency = {key: chosen(value) for key, value in by_name.items()}
     parallel = [int(n) for n in sized.tensor_parallel[:, 0, 0]]
     labels = tuple(
         f"{name} on {n} x {gpu}" if n > 1 else f"{name} on {gpu}" for n, gpu in zip(parallel, sized.gpus, strict=True)

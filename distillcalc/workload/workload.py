@@ -53,6 +53,11 @@ class Slo(Frozen):
 
     def objectives(self) -> list[tuple[str, float, float]]:
         """(what, percentile as a share, limit in seconds) of each objective that is set."""
+        return self._objectives
+
+    @cached_property
+    def _objectives(self) -> list[tuple[str, float, float]]:
+        """(what, percentile as a share, limit in seconds) of each objective that is set."""
         found = []
         for name in type(self).model_fields:
             limit = getattr(self, name)
