@@ -352,9 +352,18 @@ def in_flight(m: Machines, load: Load, prefill: Floats, rate: Floats) -> Floats:
 
 
 def latencies(
-    m: Machines, load: Load, capacity: ReplicaCapacity, arrivals_per_s: Floats, busiest: Floats, cv: Floats
+    m: Machines,
+    load: Load,
+    capacity: ReplicaCapacity,
+    arrivals_per_s: Floats,
+    busiest: Floats,
+    cv: Floats,
+    *,
+    levels: Sequence[float] = (0.5, 0.95, 0.99),
 ) -> dict[str, Floats]:
     """Latency in the busiest hour of the busiest month [s] by objective name, shape (gpus, n, 1).
+
+    ``levels`` are the percentiles asked for, as shares.
 
     The median request meets the mean number in flight, a tail one the number that staffing allows for; no more
     than the largest batch are ever in flight.
@@ -367,7 +376,7 @@ def latencies(
     found: dict[str, Floats] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         busy = np.max(rate, axis=2, keepdims=True) * capacity.prefill
-        for level in (0.5, 0.95, 0.99):
+        for level in levels:
             margin = float(ndtri(level)) * np.sqrt(mean * (cv**2 + 1) / 2 / busiest)
             batch = np.max(mean + margin, axis=2, keepdims=True)
             tpot = tpot_s(m, load, np.clip(batch, 1.0, most), capacity.prefill)

@@ -113,7 +113,7 @@ class Outcome:
 
     def present_value_usd(self, discount: Floats) -> Floats:
         """One-off cost + discounted running cost over the horizon, shape (n or 1, 1)."""
-        running = np.cumsum(self.monthly_total_usd * discount, axis=1)[:, -1:]
+        running = np.cumsum(self.monthly_total_usd * discount, axis=1)[:, -1:]  # in order: a longer array ends alike
         return np.asarray(self.one_off_total_usd + running)
 
     @cached_property

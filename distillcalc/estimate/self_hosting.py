@@ -127,7 +127,9 @@ def _served(
     busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
     # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
     busiest = np.where(np.isnan(whole.busiest), np.inf, whole.busiest)
-    return capacity, whole, latencies(sized, load, capacity, busiest_rate, busiest, x["interarrival_cv"])
+    levels = sorted({0.5, 0.95, *(asked for _, asked, _ in objectives)})
+    seconds = latencies(sized, load, capacity, busiest_rate, busiest, x["interarrival_cv"], levels=levels)
+    return capacity, whole, seconds
 
 
 def self_hosted(
