@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from distillcalc.errors import InputError, near_matches
 from distillcalc.resources import data_folder
 from distillcalc.workload.scenario import Scenario
+from distillcalc.workload.workload import Workload
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -39,25 +40,57 @@ def load_scenario(path: str | Path) -> Scenario:
     InputError
         If there is no such file, it is not TOML, or a value in it cannot be right.
     """
-    known = samples()
-    file = Path(path)
-    if not file.is_file():
-        if str(path) not in known:
-            near = near_matches(str(path), known)
-            hint = f" Did you mean the sample {near[0]!r}?" if near else ""
-            raise InputError(
-                f"no scenario file {str(path)!r}.{hint} Samples: {', '.join(known)}; or give a path to a .toml file"
-            )
-        file = known[str(path)]
+    file = _scenario_file(path)
     text = read_text(file)
     return validate(Scenario, parse_toml(text, file.name), text=text, file=file.name)
 
 
+def load_workload(path: str | Path) -> Workload:
+    """Read the ``[workload]`` table of a scenario file, or of a shipped sample; the other tables are left alone.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_scenario`.
+    """
+    file = _scenario_file(path)
+    text = read_text(file)
+    return validate(_WorkloadTable, parse_toml(text, file.name), text=text, file=file.name).workload
+
+
+class _WorkloadTable(BaseModel):
+    workload: Workload
+
+
+def _scenario_file(path: str | Path) -> Path:
+    file, known = Path(path), samples()
+    if file.is_file():
+        return file
+    if str(path) in known:
+        return known[str(path)]
+    near = near_matches(str(path), known)
+    hint = f" Did you mean the sample {near[0]!r}?" if near else ""
+    raise InputError(
+        f"no scenario file {str(path)!r}.{hint} Samples: {', '.join(known)}; or give a path to a .toml file"
+    )
+
+
 def save_scenario(scenario: Scenario, path: str | Path) -> Path:
     """Write a scenario as TOML; fields at their defaults are left out."""
+    return _write(scenario_toml(scenario), path)
+
+
+def save_workload(workload: Workload, path: str | Path) -> Path:
+    """Write a workload as the ``[workload]`` table of a TOML file; fields at their defaults are left out."""
+    import tomli_w
+
+    return _write(tomli_w.dumps({"workload": workload.to_dict()}), path)
+
+
+def _write(text: str, path: str | Path) -> Path:
     file = Path(path)
     try:
-        file.write_text(scenario_toml(scenario), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the scenario to {file}: {error.strerror}") from error
     return file

@@ -6,8 +6,10 @@ The Workload says nothing of models or prices; those are choices (:mod:`.scenari
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
@@ -198,6 +200,30 @@ class Workload(Frozen):
                     f"{self.horizon_months}; nobody has 10^12. Give a lower growth or a shorter horizon"
                 )
         return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, defaults left out; ``Workload.from_dict`` of it is equal to this one."""
+        return {**self.model_dump(mode="python", exclude_defaults=True), "start": self.start}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Workload:
+        """Validate plain values; raises :class:`~distillcalc.errors.InputError` naming the field."""
+        from distillcalc.workload.files import validate
+
+        return validate(cls, values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Workload:
+        """The ``[workload]`` table of a TOML file, or of a shipped sample; errors name the line."""
+        from distillcalc.workload.files import load_workload
+
+        return load_workload(path)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a TOML file with a ``[workload]`` table that :meth:`load` reads back equal."""
+        from distillcalc.workload.files import save_workload
+
+        return save_workload(self, path)
 
     @cached_property
     def week(self) -> tuple[float, ...] | None:

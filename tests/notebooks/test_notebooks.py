@@ -12,7 +12,7 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.i
 
 
 def test_there_is_a_first_notebook() -> None:
-    assert [file.name for file in NOTEBOOKS][0] == "00_start_here.ipynb"
+    assert NOTEBOOKS[0].name == "00_start_here.ipynb"
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from distillcalc import Quality, Slo, TokenLengths, Workload
+from distillcalc import Quality, Scenario, Slo, TokenLengths, Workload
+from distillcalc.errors import InputError
 from distillcalc.workload.workload import DEFAULT_RETENTION_FLOOR
 from tests.workload.strategies import workloads
 
@@ -253,3 +255,24 @@ def test_means_are_finite_and_hours_whole(stated: Workload) -> None:
         assert mean >= 0
     assert np.sum(stated.profile.requests) == pytest.approx(1)
     assert stated.hour_weights is None or sum(stated.hour_weights) == pytest.approx(1)
+
+
+def test_a_workload_round_trips_through_a_dict_and_a_file_of_its_own(tmp_path: Path) -> None:
+    one = Workload(
+        requests_per_day=40_000,
+        hour_of_week="business-hours",
+        input_tokens={"mean": 900, "p95": 2100},
+        output_tokens={"quantiles": {"p50": 40, "p95": 140}},
+        slo={"ttft_p99_s": 0.5, "tpot_p95_ms": 30},
+        start=date(2026, 12, 1),
+    )
+    assert Workload.from_dict(one.to_dict()) == one
+    assert Workload.load(one.save(tmp_path / "w.toml")) == one
+
+
+def test_a_workload_is_read_out_of_a_scenario_file_and_errors_name_the_line(tmp_path: Path) -> None:
+    assert Workload.load("support-triage") == Scenario.load("support-triage").workload
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[choices]\nteacher = 3\n[workload]\nrequests_per_day = -1\ninput_tokens = 1\noutput_tokens = 1\n")
+    with pytest.raises(InputError, match=r"workload\.requests_per_day.*line 4 of bad\.toml"):
+        Workload.load(bad)
