@@ -322,7 +322,7 @@ def test_batch_price_by_hand() -> None:
 def test_an_absent_batch_price_is_not_the_standard_price(ref: str) -> None:
     assert not has_batch_price(ref)
     assert theirs(ref, 1_000, 10, batch=True) == theirs(ref, 1_000, 10)  # genai-prices would answer
-    with pytest.raises(MissingPrice, match=f"no batch price known for {ref}"):
+    with pytest.raises(MissingPrice, match=f"no batch price known for {ref}$"):
         token_prices(ref, DAY, processing="batch")
 
 

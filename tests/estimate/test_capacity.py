@@ -566,9 +566,9 @@ def test_the_fleet_is_stable_in_time_and_in_memory(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0, 10), min_size=168, max_size=168), st.floats(1, 1e7), LIMITS, st.floats(0, 5))
+@given(st.lists(st.integers(0, 10), min_size=168, max_size=168), st.floats(1, 1e7), LIMITS, st.floats(0, 5))
 def test_autoscaling_never_costs_more_than_the_fixed_fleet(
-    week: list[float], requests: float, limits: dict[str, float], least: float
+    week: list[int], requests: float, limits: dict[str, float], least: float
 ) -> None:
     assume(sum(week) > 0)
     capacity = replica_capacity(toy(), load(500, 50), objectives(**limits))

@@ -202,6 +202,12 @@ def test_what_is_not_toml_is_shown_with_its_line(tmp_path: Path, text: str, says
             id="after rows in brackets",
         ),
         pytest.param(
+            "[workload]\nrequests_per_day = 1\nlength_sample = [\n  [100],\n]\ngrowth_per_month = -3\n" + CHOICES,
+            "workload.growth_per_month",
+            6,
+            id="after a row that looks like a header",
+        ),
+        pytest.param(
             '[workload]\nname = """\nrequests_per_day = 1\n[choices]\n"""\nrequests_per_day = -1\n'
             "input_tokens = 1\noutput_tokens = 1\n" + CHOICES,
             "workload.requests_per_day",
