@@ -7,7 +7,7 @@ import sys
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -54,7 +54,7 @@ def recommend(
     from distillcalc.workload import Scenario
 
     loaded = Scenario.load(scenario)
-    decision = decide(loaded, catalog=_catalog(catalog, loaded.overrides))
+    decision = decide(loaded, catalog=_catalog(catalog))
     _console(as_json).print(decision)
     if as_json:
         print(decision.to_json())
@@ -149,11 +149,10 @@ def show_catalog(
         print(json.dumps(rows, default=str))
 
 
-def _catalog(file: Path | None, overrides: dict[str, Any] | None = None) -> Catalog:
+def _catalog(file: Path | None) -> Catalog:
     from distillcalc.catalog import Catalog
 
-    found = Catalog.load(file)
-    return found.with_overrides(overrides) if overrides else found
+    return Catalog.load(file)
 
 
 def _console(as_json: bool) -> Console:

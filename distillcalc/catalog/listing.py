@@ -195,7 +195,7 @@ def _cells(table: str, row: dict[str, Any]) -> tuple[str, ...]:
             dollars("batch_input_usd_per_mtok"),
             dollars("batch_output_usd_per_mtok"),
             window,
-            f"ends {row['shutdown']}" if row["shutdown"] else "alive",
+            f"{'ended' if row['shutdown'] <= row['on'] else 'ends'} {row['shutdown']}" if row["shutdown"] else "alive",
         )
     if table == "gpus":
 

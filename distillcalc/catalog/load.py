@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from distillcalc.catalog import prices
+from distillcalc.catalog import makers, prices
 from distillcalc.catalog.prices import Processing, TokenPriceOverride, TokenPrices, split_ref
 from distillcalc.catalog.schema import (
     TABLES,
@@ -89,7 +89,9 @@ class Catalog:
         return shipped.with_overrides(overrides) if overrides else shipped
 
     def with_overrides(self, overrides: Overrides) -> Catalog:
-        """A new catalog with these rows laid over this one's."""
+        """A new catalog with these rows laid over this one's; this one where there are none."""
+        if not overrides:
+            return self
         tables: dict[str, Any] = {name: dict(getattr(self, name)) for name in TABLES}
         given = dict(self.token_prices_given)
         for table, rows in overrides.items():
@@ -110,6 +112,7 @@ class Catalog:
                 stamp = {"source": "given by the user", "checked": date.today(), "confidence": "high"}
                 merged = {**(old.model_dump() if old else {}), **stamp, **values}
                 tables[table][key] = _row(TABLES[table], merged, where)
+        _refuse_dangling(tables)
         return Catalog(**tables, token_prices_given=given)
 
     def model(self, name: str) -> ModelRow:
@@ -192,8 +195,24 @@ class Catalog:
         return own.batch_input_usd_per_mtok is not None and own.batch_output_usd_per_mtok is not None
 
     def shutdown(self, ref: str) -> RetirementRow | None:
-        """The dated shutdown of a provider/model, if one is announced."""
-        return self._shutdowns.get(split_ref(ref))
+        """The dated shutdown of a provider/model, if one is announced; of a resold model, its maker's."""
+        own = self._shutdowns.get(split_ref(ref))
+        return own or self._shutdowns.get(split_ref(makers.passed_on(ref)))
+
+    def successors(self, ref: str, until: date) -> list[tuple[date, str]]:
+        """The named successors that a model is followed by before a day: (from that day on, provider/model).
+
+        A successor that ends itself before that day is followed on, to one that lives or has none named.
+        """
+        chain: list[tuple[date, str]] = []
+        seen, current = {ref}, ref
+        while (end := self.shutdown(current)) is not None and end.on < until:
+            if end.replacement is None or end.replacement in seen:
+                break
+            current = end.replacement
+            seen.add(current)
+            chain.append((max(end.on, chain[-1][0]) if chain else end.on, current))
+        return chain
 
     def living_refs(self, row: ModelRow, until: date) -> list[str]:
         """A model's price refs that no announced shutdown ends before a day, best first."""
@@ -209,11 +228,18 @@ class Catalog:
         return sorted(rows, key=lambda row: row.on)
 
     def rental(
-        self, gpu: str, commitment: Commitment, provider: str | None = None, gpus: int = 1
+        self,
+        gpu: str,
+        commitment: Commitment,
+        provider: str | None = None,
+        gpus: int = 1,
+        *,
+        marketplace: bool = False,
     ) -> GpuPriceRow | None:
         """The cheapest rental of a GPU at a commitment that rents out as few as ``gpus``, or None.
 
-        Offers of low confidence (marketplace medians, undated pages) count only where there is no other.
+        Offers of low confidence (medians, undated pages) count only where there is no other; machines of
+        strangers only where ``marketplace`` lets them.
         """
         offers = [
             row
@@ -222,29 +248,38 @@ class Catalog:
             and row.commitment == commitment
             and row.min_gpus <= gpus
             and provider in (None, row.provider)
+            and (marketplace or row.tier == "cloud")
         ]
-        return min(
-            offers,
-            key=lambda row: (row.confidence == "low", row.usd_per_gpu_hour, row.provider),
-            default=None,
-        )
+        return min(offers, key=lambda row: (row.confidence == "low", row.usd_per_gpu_hour, row.provider), default=None)
 
     def api(self, ref: str) -> ApiRow | None:
         """What is known of a model's API: the model's own row over its provider's, field by field."""
         if ref not in self._apis:
-            self._apis[ref] = _api(self, ref)
+            merged: dict[str, Any] = {}
+            for row in self._api_rows(ref):
+                merged |= {name: value for name, value in row.model_dump().items() if value is not None and value != []}
+            self._apis[ref] = ApiRow.model_validate(merged) if merged else None
         return self._apis[ref]
 
+    def api_source(self, ref: str, name: str) -> Provenance:
+        """Where one field of :meth:`api` came from: the most specific row that has it."""
+        return next(provenance_of(row) for row in reversed(self._api_rows(ref)) if getattr(row, name) not in (None, []))
 
-def _api(catalog: Catalog, ref: str) -> ApiRow | None:
-    provider, model = split_ref(ref)
-    rows = [row for row in catalog.apis.values() if row.provider == provider and row.model in (None, model)]
-    if not rows:
-        return None
-    merged: dict[str, Any] = {}
-    for row in sorted(rows, key=lambda row: row.model is not None):
-        merged |= {name: value for name, value in row.model_dump().items() if value is not None and value != []}
-    return ApiRow.model_validate(merged)
+    def _api_rows(self, ref: str) -> list[ApiRow]:
+        """The provider's row, then the model's own."""
+        provider, model = split_ref(ref)
+        rows = [row for row in self.apis.values() if row.provider == provider and row.model in (None, model)]
+        return sorted(rows, key=lambda row: row.model is not None)
+
+
+def _refuse_dangling(tables: Mapping[str, Any]) -> None:
+    """Rows that name a row of another table must name one that is there."""
+    for key, row in tables["gpu_prices"].items():
+        if row.gpu not in tables["gpus"]:
+            raise UnknownName("GPU", row.gpu, tables["gpus"], f"It is named in overrides.gpu_prices.{key}.")
+    for key, row in tables["models"].items():
+        if row.terms is not None and row.terms not in tables["terms"]:
+            raise UnknownName("terms", row.terms, tables["terms"], f"They are named in overrides.models.{key}.")
 
 
 def provenance_of(row: Row) -> Provenance:

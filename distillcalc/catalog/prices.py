@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distillcalc.calendar import add_months
 from distillcalc.errors import InputError, MissingPrice, UnknownName
 from distillcalc.provenance import Provenance
-from distillcalc.workload.lengths import JointLengths
+from distillcalc.workload.lengths import Above, JointLengths
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider
@@ -71,8 +71,9 @@ class TokenPrices:
         self,
         lengths: JointLengths,
         *,
-        cached_tokens: Floats | float = 0.0,
-        written_tokens: Floats | float = 0.0,
+        prefix_tokens: Floats | None = None,
+        hit_share: Floats | float = 0.0,
+        write_share: Floats | float = 0.0,
         reasoning_tokens: Floats | float = 0.0,
     ) -> dict[str, Floats]:
         """Expected cost of one request, by what is billed.
@@ -80,7 +81,9 @@ class TokenPrices:
         Parameters
         ----------
         lengths : joint input and output lengths, means of shape (n, 1).
-        cached_tokens, written_tokens : mean tokens of the prompt read from, written to the cache,
+        prefix_tokens : start of the prompt that may be cached [tokens], shape (n, 1); a shorter prompt is all
+            prefix. Left out, nothing is cached.
+        hit_share, write_share : share of requests that read it from the cache, that write it there,
             broadcast against (n, months).
         reasoning_tokens : mean tokens thought, billed as output, shape (n, 1).
 
@@ -92,31 +95,43 @@ class TokenPrices:
         Notes
         -----
         E[cost] = sum over tiers of p_in E[in; tier] + p_out E[out; tier], with E[x; tier] the partial
-        expectation over requests whose input falls in the tier.
+        expectation over requests whose input falls in the tier; the cached part is E[min(prefix, in); tier].
         """
         items: dict[str, Floats] = {}
 
         def add(item: str, usd: Floats) -> None:
             items[item] = items[item] + usd if item in items else usd
 
-        uncached = 1e-6
-        lower = lengths.above(0.0)
+        beyond = None if prefix_tokens is None else lengths.above(prefix_tokens)
+
+        def prefix_above(threshold: float, above: Above) -> Floats:
+            """E[min(prefix, in); in > threshold]."""
+            assert beyond is not None
+            assert prefix_tokens is not None
+            shorter = above.input_tokens - beyond.input_tokens + prefix_tokens * beyond.share
+            return np.where(threshold >= prefix_tokens, prefix_tokens * above.share, shorter)
+
+        lower, lower_prefix = lengths.above(0.0), np.zeros((1, 1))
+        if beyond is not None:
+            lower_prefix = prefix_above(0.0, lower)
         for tier in range(len(self.thresholds)):
-            last = tier + 1 == len(self.thresholds)
-            upper = None if last else lengths.above(float(self.thresholds[tier + 1]))
-            share = lower.share if upper is None else lower.share - upper.share
-            tokens_in = lower.input_tokens if upper is None else lower.input_tokens - upper.input_tokens
-            tokens_out = lower.output_tokens if upper is None else lower.output_tokens - upper.output_tokens
-            add(
-                "input_tokens",
-                (tokens_in - (cached_tokens + written_tokens) * share) * (self.input[:, tier] * uncached),
-            )
-            add("cached_tokens", cached_tokens * share * (self.cached[:, tier] * 1e-6))
-            add("cache_writes", written_tokens * share * (self.cache_write[:, tier] * 1e-6))
+            share, tokens_in, tokens_out, prefix = lower.share, lower.input_tokens, lower.output_tokens, lower_prefix
+            if tier + 1 < len(self.thresholds):
+                edge = float(self.thresholds[tier + 1])
+                upper = lengths.above(edge)
+                share, tokens_in = share - upper.share, tokens_in - upper.input_tokens
+                tokens_out = tokens_out - upper.output_tokens
+                if beyond is not None:
+                    lower_prefix = prefix_above(edge, upper)
+                    prefix = prefix - lower_prefix
+                lower = upper
+            if beyond is not None:
+                add("cached_tokens", prefix * hit_share * (self.cached[:, tier] * 1e-6))
+                add("cache_writes", prefix * write_share * (self.cache_write[:, tier] * 1e-6))
+                tokens_in = tokens_in - prefix * (hit_share + write_share)
+            add("input_tokens", tokens_in * (self.input[:, tier] * 1e-6))
             add("output_tokens", tokens_out * (self.output[:, tier] * 1e-6))
             add("reasoning_tokens", reasoning_tokens * share * (self.output[:, tier] * 1e-6))
-            if upper is not None:
-                lower = upper
         if self.request_usd.any():
             add("request_fee", np.broadcast_to(self.request_usd, (1, len(self.request_usd))))
         return items

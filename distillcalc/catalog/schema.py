@@ -69,6 +69,7 @@ class ModelRow(Row):
     active_params_b: Positive | None = None  # per token, for mixtures of experts
     article_params: str = ""
     shape: Shape | None = None
+    thinks: bool = False  # writes a chain of thought before it answers, billed as output
     native_precision: Precision | None = None  # in which the weights are published; left out, bf16
     context_window: Count | None = None
     licence: str = ""
@@ -162,6 +163,8 @@ class GpuPriceRow(Row):
     usd_per_gpu_hour: Positive
     min_gpus: Count = 1
     product: str = ""
+    tier: Literal["cloud", "marketplace"] = "cloud"  # marketplace: machines of strangers, rented on
+    region: str | None = None
 
 
 class ApiRow(Row):

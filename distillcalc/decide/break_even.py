@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from distillcalc.calendar import add_months
 from distillcalc.catalog import Catalog
-from distillcalc.decide.table import compare
+from distillcalc.decide.table import compare, evaluate
+from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import Estimate
 from distillcalc.workload.scenario import Scenario
 
@@ -36,8 +37,8 @@ class BreakEven:
     day : the date of it.
     requests_per_day : every interval of volumes in which the option is the cheaper one over the horizon;
         infinity where it stays so beyond 10^8 requests a day.
-    utilisation : share of its capacity at which a self-hosted replica costs per request what the teacher
-        charges; above 1 it never does. None for options without machines.
+    utilisation : share of the fleet's capacity that is used at the least volume that pays; None for options
+        without machines, or where none pays.
     """
 
     option: str
@@ -58,19 +59,14 @@ class BreakEven:
 
 
 def payback_months(option: Estimate, baseline: Estimate) -> float | None:
-    """Months until the accumulated cost of ``option`` falls below that of ``baseline`` for good.
+    """Months until the accumulated present cost of ``option`` falls below that of ``baseline`` for good.
 
     Cash flows are even within a month, so the accumulated difference is a line through month ends and its
     zero is exact. 0 where it is never above; None where it ends above.
     """
-    difference = np.concatenate(
-        [
-            [option.one_off_total_usd - baseline.one_off_total_usd],
-            option.one_off_total_usd
-            - baseline.one_off_total_usd
-            + np.cumsum(option.monthly_total_usd - baseline.monthly_total_usd),
-        ]
-    )
+    once = option.one_off_total_usd - baseline.one_off_total_usd
+    saved = (option.monthly_total_usd - baseline.monthly_total_usd) * option.discount
+    difference = once + np.concatenate([[0.0], np.cumsum(saved)])
     if np.isnan(difference).any() or difference[-1] > 0 or (difference == 0).all():
         return None
     above = np.flatnonzero(difference > 0)
@@ -87,16 +83,16 @@ def day_of(months: float, start: date) -> date:
     return first + timedelta(days=round((months - whole) * (after - first).days))
 
 
-def break_even_utilisation(option: Estimate, teacher: Estimate) -> float | None:
-    """Share of a replica's capacity at which a self-hosted request costs what the teacher charges.
+def break_even_utilisation(scenario: Scenario, catalog: Catalog, option: str, volume: float) -> float | None:
+    """Share of a self-hosted fleet's capacity that is used at the volume from which the option pays.
 
-    U = price of a replica-hour / (3600 x requests per second at capacity x teacher's price of a request).
+    Everything that is paid is in it: spares, idle hours, people, the student's making. None for options
+    without machines, and where the option pays from the least volume looked at.
     """
-    hourly, rate = option.facts.get("replica_usd_per_hour"), option.facts.get("requests_per_s_per_replica")
-    if not hourly or not rate or not teacher.requests:
+    if not VOLUMES[0] < volume < VOLUMES[1]:
         return None
-    per_request = float(teacher.monthly_total_usd.sum()) / teacher.requests
-    return float(hourly / (3600 * rate * per_request)) if per_request else None
+    block = evaluate(Inputs(scenario, {"requests_per_day": [volume]}), catalog, (option,))
+    return block.estimate(option).facts.get("utilisation")
 
 
 def crossings(
@@ -156,10 +152,14 @@ def break_even_volumes(
 def break_even(scenario: Scenario, catalog: Catalog, option: Estimate, teacher: Estimate) -> BreakEven:
     """Break-even of one option against calling the big model, in time, volume and utilisation."""
     months = payback_months(option, teacher)
+    volumes = break_even_volumes(scenario, catalog, option.option) if not option.unpriced else ()
+    utilisation = None
+    if volumes and "utilisation" in option.facts:
+        utilisation = break_even_utilisation(scenario, catalog, option.option, volumes[0][0])
     return BreakEven(
         option=option.option,
         months=months,
         day=day_of(months, scenario.workload.start) if months is not None else None,
-        requests_per_day=break_even_volumes(scenario, catalog, option.option) if not option.unpriced else (),
-        utilisation=break_even_utilisation(option, teacher),
+        requests_per_day=volumes,
+        utilisation=utilisation,
     )

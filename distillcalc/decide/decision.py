@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 ELIGIBLE = ("feasible", "provisional")
+WORTH_MEASURING = 0.1  # share of the cost that an unproven option must save to be worth a look
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,10 @@ class Decision:
 
     @cached_property
     def opportunity(self) -> Estimate | None:
-        """The cheapest option that costs less than the recommended one but is not proven good enough yet."""
-        limit = self.options[self.recommendation].present_value_usd if self.recommendation else float("inf")
+        """The cheapest option that is a tenth cheaper than the recommended one but not proven good enough yet."""
+        limit = float("inf")
+        if self.recommendation:
+            limit = self.options[self.recommendation].present_value_usd * (1 - WORTH_MEASURING)
         unproven = [
             e
             for group in self.candidates.values()
@@ -161,7 +164,7 @@ class Decision:
                 for name, estimate in self.options.items()
             },
             "warnings": list(self.warnings),
-            "scenario": json.loads(self.scenario.model_dump_json(exclude_defaults=True)),
+            "scenario": json.loads(json.dumps(self.scenario.to_dict(), default=str)),
         }
 
     def to_json(self) -> str:

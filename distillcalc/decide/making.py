@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distillcalc.catalog import Catalog
+from distillcalc.catalog.prices import Processing
 from distillcalc.errors import InputError, MissingPrice
 from distillcalc.estimate.distillation import gpu_hours, training_flops
 
@@ -143,7 +144,9 @@ def making_costs(
 
     per_example = input_tokens + output_tokens
     ref = known.price_ref(teacher)
-    one_label = float(known.token_prices(ref, on or date.today()).price(input_tokens, output_tokens))
+    processing: Processing = "batch" if known.has_batch_price(ref) else "standard"
+    quoted = known.token_prices(ref, on or date.today(), processing=processing)
+    one_label = float(quoted.price(input_tokens, output_tokens))
     rent = f"{cheap:g} to {dear:g} USD per {card.name} hour, MFU {mfu[0]:g} to {mfu[1]:g}"
     plans = {
         "pre-training": (
@@ -162,7 +165,7 @@ def making_costs(
             (labels[0] * per_example * epochs[0], labels[1] * per_example * epochs[1]),
             "lora",
             (labels[0] * one_label, labels[1] * one_label),
-            f"{labels[0]:,.0f} to {labels[1]:,.0f} answers of {ref} at {one_label:.3g} USD each",
+            f"{labels[0]:,.0f} to {labels[1]:,.0f} answers of {ref} at {one_label:.3g} USD each ({processing} price)",
         ),
     }
     found = []

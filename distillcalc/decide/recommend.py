@@ -32,7 +32,7 @@ def recommend(
     Parameters
     ----------
     workload : the traffic, or a whole scenario (then nothing else but ``catalog`` is taken).
-    catalog : what is known; left out, the shipped catalog with the scenario's overrides.
+    catalog : what is known; left out, the shipped one. The scenario's overrides are laid over it.
     use : what the student will be used for.
     choices : fields of :class:`~distillcalc.workload.Choices`; ``teacher`` is needed.
 
@@ -54,7 +54,7 @@ def recommend(
     'call-teacher'
     """
     scenario = _scenario(workload, use, choices)
-    known = catalog if catalog is not None else Catalog.load(scenario.overrides or None)
+    known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
     block = evaluate(Inputs(scenario), known, compared(scenario))
     options = {name: block.estimate(name) for name in block.candidates}
     eligible = sorted((e for e in options.values() if e.status in ELIGIBLE), key=lambda e: e.present_value_usd)
@@ -67,7 +67,7 @@ def recommend(
         options=options,
         block=block,
         runner_up=eligible[1].option if len(eligible) > 1 else None,
-        warnings=tuple(_warnings(scenario, options)),
+        warnings=tuple(_warnings(scenario, known, options)),
     )
 
 
@@ -88,12 +88,10 @@ def _reason(best: Estimate | None, eligible: list[Estimate], options: dict[str, 
     months = scenario.workload.horizon_months
     teacher = options.get("call-teacher")
     if best is None:
-        blocked = "; ".join(
-            f"{e.option}: " + (e.unpriced or (e.failing() or e.open_questions())[0].name) for e in options.values()
-        )
+        blocked = "; ".join(f"{e.option}: {e.unpriced or e.worst_gate()}" for e in options.values())
         return f"No option can be recommended: {blocked}."
     name = f"{OPTIONS[best.option].title} ({best.label})"
-    cost = f"{usd(best.present_value_usd)} over {months} months"
+    cost = f"{usd(best.present_value_usd)} over {months} month{'s' if months > 1 else ''}"
     if best.option == "call-teacher" or teacher is None or teacher.unpriced:
         if len(eligible) > 1:
             other = eligible[1]
@@ -123,7 +121,7 @@ def _held_back(estimate: Estimate) -> str:
     return ", ".join(dict.fromkeys(gate.name for gate in gates)) or "nothing"
 
 
-def _warnings(scenario: Scenario, options: dict[str, Estimate]) -> list[str]:
+def _warnings(scenario: Scenario, catalog: Catalog, options: dict[str, Estimate]) -> list[str]:
     found = []
     quality = scenario.workload.quality
     if quality.floor is None and quality.floor_relative_to_teacher is None:
@@ -134,6 +132,29 @@ def _warnings(scenario: Scenario, options: dict[str, Estimate]) -> list[str]:
         found.append(
             "No model has been measured on this task: every quality is a prior. Give counts in [choices.evaluations]."
         )
+    thinking = [
+        student
+        for student in scenario.choices.students
+        if catalog.model(student).thinks and not scenario.workload.student_reasoning_tokens
+    ]
+    if thinking:
+        found.append(
+            f"{', '.join(thinking)} thinks before it answers, and student_reasoning_tokens is 0: state what it thinks, "
+            "it is served and billed like output."
+        )
+    teacher = catalog.model_of(scenario.choices.teacher)
+    if teacher and teacher[1].thinks and not scenario.workload.reasoning_tokens:
+        found.append(f"{teacher[0]} thinks before it answers, and reasoning_tokens is 0: state what it thinks.")
+    if scenario.choices.serving.commitment.startswith("reserved") and scenario.workload.horizon_months < 12:
+        found.append("A reservation runs a year or longer; only the months of the horizon are counted.")
+    successors = "call-teacher" in options and ", then " in options["call-teacher"].label
+    if successors:
+        found.append(f"The teacher ends inside the horizon: {options['call-teacher'].label}.")
+    requirement = next(
+        (g.detail for e in options.values() for g in e.gates if g.name == "terms" and "Required:" in g.detail), ""
+    )
+    if requirement:
+        found.append("The terms ask: " + requirement.split("Required: ", 1)[1])
     today = date.today()
     old = {
         p.source: p.checked

@@ -90,11 +90,7 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
             else "never cheaper than calling the big model, at any volume"
         )
         if result.utilisation is not None:
-            parts.append(
-                f"a replica breaks even at {result.utilisation:.1%} of its capacity"
-                if result.utilisation <= 1
-                else "a full replica still costs more per request than the big model"
-            )
+            parts.append(f"its machines are then {result.utilisation:.1%} busy")
         found.append((f"break-even of {name}", "; ".join(parts)))
     found += [("tipping point", tipping_words(point)) for point in decision.tipping_points[:MOST_TIPPING_POINTS]]
     found += [("rule of thumb", str(check).removeprefix("rule of thumb, ")) for check in decision.rules]

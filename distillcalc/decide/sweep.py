@@ -27,7 +27,7 @@ def sweep(scenario: Scenario, inputs: Mapping[str, ArrayLike], *, catalog: Catal
     scenario : what all scenarios share.
     inputs : input name -> values, shape (n,) each, or one number for all; names as in
         ``distillcalc.estimate.inputs.SPECS``.
-    catalog : the catalog; left out, the shipped one with the scenario's overrides.
+    catalog : what is known; left out, the shipped one. The scenario's overrides are laid over it.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def sweep(scenario: Scenario, inputs: Mapping[str, ArrayLike], *, catalog: Catal
     """
     import pandas as pd
 
-    known = catalog or Catalog.load(scenario.overrides or None)
+    known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
     options = compared(scenario)
     parts = list(blocks(scenario, known, inputs, options))
     table = table_of(parts)
@@ -78,7 +78,7 @@ STATUSES = ("feasible", "provisional", "unproven", "ruled-out", "unpriced")
 def _details(part: Block, options: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Per scenario and option, the figures of the chosen candidate, shape (n, options)."""
     x, n = part.context.x, part.n
-    requests = np.cumsum(x.requests, axis=1)[:, -1]
+    requests = np.cumsum(x.requests * x.discount, axis=1)[:, -1]  # levelised, as in Estimate
     last = x["horizon_months"][:, 0].astype(np.intp) - 1
     found: dict[str, list[NDArray[Any]]] = {}
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from distillcalc.catalog import Catalog
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.inputs import Inputs
-from distillcalc.estimate.outcome import Estimate, Outcome, at
+from distillcalc.estimate.outcome import Estimate, Outcome
 from distillcalc.workload.scenario import OPTION_IDS, Scenario
 
 Floats = NDArray[np.float64]
@@ -62,11 +62,9 @@ class Block:
 
     def estimate(self, option: str, candidate: int | None = None, i: int = 0) -> Estimate:
         """The scalar estimate of an option in scenario i: of its best candidate, or of the one named."""
-        x = self.context.x
         choice = self.choice[option]
         place = int(choice[i if choice.shape[0] > 1 else 0]) if candidate is None else candidate
-        tokens = at(x["input_tokens"], i) + at(x["output_tokens"], i)
-        return self.candidates[option][place].estimate(i, x.requests, x.discount, tokens, self.context.workload.start)
+        return self.candidates[option][place].estimate(i, self.context.x)
 
 
 def compared(scenario: Scenario) -> tuple[str, ...]:

@@ -22,24 +22,26 @@ POINTS = 65
 ROUNDS = 5  # each narrows a flip 16 times
 ZOOM = 17
 
-# Inputs that matter and how far around its value each is searched: (factor down, factor up) or (low, high).
-SEARCHED: dict[str, tuple[str, float, float]] = {
-    "requests_per_day": ("factor", 1e-4, 1e4),
-    "growth_per_month": ("range", -0.2, 0.5),
-    "input_tokens": ("factor", 1 / 50, 50),
-    "output_tokens": ("factor", 1 / 50, 50),
-    "cacheable_prefix_tokens": ("share of input_tokens", 0.0, 1.0),
-    "batchable_share": ("range", 0.0, 1.0),
-    "task_changes_per_year": ("range", 0.0, 52.0),
-    "wrong_answer_usd": ("range", 0.0, 10.0),
-    "teacher_price_factor": ("range", 0.01, 10.0),
-    "gpu_price_factor": ("range", 0.01, 10.0),
-    "teacher_quality": ("range", 0.5, 0.999),
-    "student_retention": ("range", 0.5, 1.0),
-    "engineering_hours": ("range", 0.0, 5000.0),
-    "operations_hours_per_month": ("range", 0.0, 500.0),
-    "labels": ("factor", 1e-2, 1e3),
-    "escalation_rate": ("range", 0.0, 1.0),
+# Inputs that matter: how far around its value each is searched (a factor down and up, or a range), and what
+# change of it a planner would not be surprised by, by which flips are ranked (None: a factor of two).
+SEARCHED: dict[str, tuple[str, float, float, float | None]] = {
+    "requests_per_day": ("factor", 1e-4, 1e4, None),
+    "growth_per_month": ("range", -0.2, 0.5, 0.03),
+    "input_tokens": ("factor", 1 / 50, 50, None),
+    "output_tokens": ("factor", 1 / 50, 50, None),
+    "cacheable_prefix_tokens": ("share of input_tokens", 0.0, 1.0, None),
+    "batchable_share": ("range", 0.0, 1.0, 0.25),
+    "task_changes_per_year": ("range", 0.0, 52.0, 3.0),
+    "wrong_answer_usd": ("range", 0.0, 10.0, 0.25),
+    "teacher_price_factor": ("range", 0.01, 10.0, None),
+    "gpu_price_factor": ("range", 0.01, 10.0, None),
+    "teacher_quality": ("range", 0.5, 0.999, 0.03),
+    "student_retention": ("range", 0.5, 1.0, 0.03),
+    "floor": ("range", 0.0, 1.0, 0.03),
+    "engineering_hours": ("range", 0.0, 5000.0, None),
+    "operations_hours_per_month": ("range", 0.0, 500.0, None),
+    "labels": ("factor", 1e-2, 1e3, None),
+    "escalation_rate": ("range", 0.0, 1.0, 0.1),
 }
 
 
@@ -53,6 +55,7 @@ class TippingPoint:
     value : the scenario's own; None where it leaves the input out.
     flips_at : the nearest value, on one side, from which another option is recommended.
     to : that option; None where nothing passes there.
+    own : the value that the search started from: the scenario's, or what is believed where it states none.
     """
 
     input: str
@@ -60,19 +63,17 @@ class TippingPoint:
     value: float | None
     flips_at: float
     to: str | None
+    own: float
 
     @property
     def distance(self) -> float:
-        """How far the flip is, to rank them: a change of rate over a year, a log ratio, or a share of the range."""
-        if self.value is None:
-            return float("inf")
-        if SPECS[self.input].low < 0:
-            per_year = 12 if self.unit == "per month" else 1
-            return abs(float(np.log((1 + self.flips_at) / (1 + self.value)))) * per_year
-        if self.value > 0 and self.flips_at > 0:
-            return abs(float(np.log(self.flips_at / self.value)))
-        how, _, high = SEARCHED[self.input]
-        return abs(self.flips_at - self.value) / (high if how == "range" else max(self.value, self.flips_at))
+        """How far the flip is from here, in changes that would surprise nobody: doublings, or the input's own scale."""
+        scale = SEARCHED[self.input][3]
+        if scale is not None:
+            return abs(self.flips_at - self.own) / scale
+        if self.own > 0 and self.flips_at > 0:
+            return abs(float(np.log2(self.flips_at / self.own)))
+        return float("inf")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -124,7 +125,10 @@ def tipping_points(scenario: Scenario, catalog: Catalog) -> list[TippingPoint]:
             at = max(int(np.argmax(best != search.base)), 1)
             side.keeps, side.flips = float(values[at - 1]), float(values[at])
             side.to = search.options[best[at]] if best[at] >= 0 else None
-    points = [TippingPoint(side.name, SPECS[side.name].unit, side.value, side.flips, side.to) for side in sides]
+    points = [
+        TippingPoint(side.name, SPECS[side.name].unit, side.value, side.flips, side.to, search.own[side.name])
+        for side in sides
+    ]
     return sorted(points, key=lambda point: point.distance)
 
 
@@ -146,10 +150,12 @@ class _Search:
         """Values to search, rising, with the scenario's own among them; None where there is nothing to search."""
         own = self.stated(name)
         if own is None:
-            context = Context(self.x, self.catalog)
-            teacher = float(context.teacher_belief.mean[0, 0])
+            if name not in ("teacher_quality", "student_retention"):
+                return None
+            teacher = float(Context(self.x, self.catalog).teacher_belief.mean[0, 0])
             own = teacher if name == "teacher_quality" else RETENTION_PRIOR[0]
-        how, low, high = SEARCHED[name]
+        own = float(np.clip(own, SPECS[name].low, SPECS[name].high))
+        how, low, high, _ = SEARCHED[name]
         if how == "factor":
             if not own:
                 return None

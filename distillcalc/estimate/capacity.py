@@ -329,6 +329,8 @@ def fleet(x: Inputs, capacity: ReplicaCapacity, level: float, *, spares: bool = 
         replicas = paid + spare
     else:
         replicas = busiest + spare
+    if serving.stays and spares:  # a machine that is owned or reserved is paid for when the peak is past
+        replicas = np.maximum.accumulate(replicas, axis=2) * (x.days > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         utilisation = mean_rate / (replicas * capacity.requests_per_s)
     return Fleet(replicas, busiest, utilisation)

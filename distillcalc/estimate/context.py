@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from datetime import date
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillcalc.calendar import add_months, month_of
+from distillcalc.calendar import month_of
 from distillcalc.catalog import Catalog, ModelRow
-from distillcalc.errors import Retired
+from distillcalc.errors import DistillcalcError, InputError, Retired, UnknownName
 from distillcalc.estimate import quality
 from distillcalc.estimate.distillation import labelling_usd
 from distillcalc.estimate.inputs import Inputs
@@ -40,29 +41,81 @@ class Context:
         self.catalog = catalog
         self.choices = x.scenario.choices
         self.workload = x.scenario.workload
-        self.last_day = add_months(self.workload.start, x.months)
+        self.last_day = x.last_day
         self.teacher = catalog.price_ref(self.choices.teacher, self.last_day)
+        self.migrates = self.choices.on_retirement == "migrate"
         self._once: dict[Hashable, Any] = {}
         self._outcomes: dict[str, list[Outcome]] = {}
         self._refuse_a_retired_teacher()
+        self._refuse_counts_of_nobody()
+        if self.choices.distillation.white_box and (self.teacher_row is None or self.teacher_row.kind != "open"):
+            raise InputError(
+                f"white_box distillation reads the teacher's weights, and those of {self.teacher} are not public. "
+                "Choose an open teacher, or leave white_box out of [choices.distillation]"
+            )
 
     def _refuse_a_retired_teacher(self) -> None:
         end = self.catalog.shutdown(self.teacher)
-        start = self.workload.start
-        last = self.last_day
+        start, last = self.workload.start, self.last_day
         if end is None or end.on >= last:
             return
-        migrates = self.choices.on_retirement == "migrate" and end.replacement is not None
-        if migrates:
+        chain = self.catalog.successors(self.teacher, last)
+        if self.migrates and chain and self._lives(chain[-1][1]):
             return
-        successor = (
-            f" Its named successor is {end.replacement}: choose that," if end.replacement else " Choose another,"
-        )
-        also = ' set on_retirement = "migrate" in [choices],' if end.replacement else ""
-        raise Retired(
-            f"the teacher {self.teacher} shuts down on {end.on.isoformat()}, inside the horizon "
-            f"({start.isoformat()} to {last.isoformat()}; {end.source}).{successor}{also} or end the horizon before it"
-        )
+        living = chain[-1][1] if chain and self._lives(chain[-1][1]) else None
+        if end.on < start:
+            when = f"shut down on {end.on.isoformat()}, before the start ({start.isoformat()}; {end.source})"
+        else:
+            when = (
+                f"shuts down on {end.on.isoformat()}, inside the horizon ({start.isoformat()} to "
+                f"{last.isoformat()}; {end.source})"
+            )
+        if living:
+            way_out = f'Its named successor is {living}: choose that, set on_retirement = "migrate" in [choices], or '
+        else:
+            way_out = "No successor that lives through the horizon is known: choose another teacher, or "
+        raise Retired(f"the teacher {self.teacher} {when}. {way_out}end the horizon before it")
+
+    def _lives(self, ref: str) -> bool:
+        end = self.catalog.shutdown(ref)
+        return end is None or end.on >= self.last_day
+
+    def _refuse_counts_of_nobody(self) -> None:
+        """Counts under a name that stands for nothing here would be lost in silence."""
+        known = {"teacher", *self.choices.students, *(self.choices.fine_tunes or ()), *self.catalog.finetune_prices}
+        for name in self.choices.evaluations:
+            if name not in known and "/" not in name and " at " not in name:
+                raise UnknownName(
+                    "model",
+                    name,
+                    known,
+                    'Counts in [choices.evaluations] are of "teacher", of a student by its '
+                    "catalog id, or of a published model by provider/model.",
+                )
+        stated = self.choices.student_retention
+        for name in stated if isinstance(stated, dict) else ():
+            if name not in self.choices.students:
+                raise UnknownName("student", name, self.choices.students, "It is named in student_retention.")
+
+    def window(self, ref: str) -> int | None:
+        """Context window [tokens] of a model: the provider's, else the catalog's."""
+        try:
+            known = self.catalog.token_prices(ref, self.workload.start).context_window
+        except DistillcalcError:
+            known = None
+        found = self.catalog.model_of(ref)
+        return known or (found[1].context_window if found else None)
+
+    @cached_property
+    def teacher_successors(self) -> list[tuple[date, str]]:
+        """The models that the teacher is followed by inside the horizon: (from that day on, provider/model)."""
+        return self.catalog.successors(self.teacher, self.last_day)
+
+    @cached_property
+    def teacher_label(self) -> str:
+        """The teacher and what it is followed by, in words."""
+        steps = "".join(f", then {ref} from {day.isoformat()}" for day, ref in self.teacher_successors)
+        return self.teacher + steps
 
     @cached_property
     def teacher_row(self) -> ModelRow | None:
@@ -97,11 +150,8 @@ class Context:
     @cached_property
     def teacher_ends_in(self) -> list[int]:
         """Months of the horizon in which the teacher retires: a student must then be made again."""
-        end = self.catalog.shutdown(self.teacher)
-        if end is None:
-            return []
-        month = month_of(end.on, self.workload.start)
-        return [month] if 0 <= month < self.x.months else []
+        months = (month_of(day, self.workload.start) for day, _ in self.teacher_successors)
+        return sorted({month for month in months if 0 <= month < self.x.months})
 
     @cached_property
     def student_prefix(self) -> Floats:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from distillcalc.catalog import Catalog, ModelRow, provenance_of
 from distillcalc.errors import MissingPrice
 from distillcalc.estimate.inputs import Inputs
+from distillcalc.estimate.outcome import Outcome
 from distillcalc.estimate.tokens import prices_over_horizon
 from distillcalc.provenance import Provenance, assumed, derived
 
@@ -86,6 +87,27 @@ def people(x: Inputs) -> dict[str, Floats]:
     }
 
 
+def people_sources() -> dict[str, Provenance]:
+    """Where the numbers of :func:`people` came from."""
+    return {
+        "engineering": assumed("engineering_hours x engineering_usd_per_hour of [choices.distillation]"),
+        "human_evaluation_set": assumed("human_evaluation_items x human_label_usd of [choices.distillation]"),
+    }
+
+
+def add_one_off(x: Inputs, outcome: Outcome, one_off: OneOff, retirements_at: list[int]) -> None:
+    """Give an outcome the cost of making its student, and of making it again."""
+    outcome.one_off_usd = one_off.items
+    outcome.monthly_usd |= with_repeats(x, one_off, retirements_at)
+    outcome.provenance |= one_off.provenance
+    outcome.provenance["failed_runs"] = assumed("failed_runs of [choices.distillation] x the cost of a training run")
+    if "re_distillation" in outcome.monthly_usd:
+        outcome.provenance["re_distillation"] = derived(
+            "labels, training and evaluation again and repeat_share of the hours, at the rate of task changes and "
+            "at the teacher's retirement"
+        )
+
+
 def repeat_usd(x: Inputs, items: Mapping[str, Floats]) -> Floats:
     """Cost of making the student again: the same labels, training and evaluation, a share of the hours."""
     again = np.zeros((1, 1))
@@ -113,7 +135,8 @@ def self_trained(
     if rental is None:
         raise MissingPrice(f"no on-demand rental price known for the training GPU {plan.training_gpu}")
     if student.params_b is None:
-        raise MissingPrice(f"the size of {student.name} is not public, so its training cannot be priced")
+        which = f"; choose one of its sizes: {', '.join(student.members)}" if student.members else ""
+        raise MissingPrice(f"the size of {student.name} is not in the catalog, so its training cannot be priced{which}")
     white_box = (teacher_row.active_params_b or teacher_row.params_b or 0.0) if plan.white_box and teacher_row else 0.0
     flops = training_flops(
         student.active_params_b or student.params_b,
@@ -134,8 +157,7 @@ def self_trained(
             rent.checked,
             rent.confidence,
         ),
-        "engineering": assumed("engineering_hours x engineering_usd_per_hour of [choices.distillation]"),
-        "human_evaluation_set": assumed("human_evaluation_items x human_label_usd of [choices.distillation]"),
+        **people_sources(),
     }
     return OneOff(items, repeat_usd(x, items), sources)
 

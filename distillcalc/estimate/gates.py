@@ -8,54 +8,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.calendar import add_months
-from distillcalc.catalog import Catalog, TermsRow
-from distillcalc.estimate.outcome import FAIL, PASS, GateResult, at
+from distillcalc.catalog import Catalog, TermsRow, makers
+from distillcalc.catalog.schema import Verdict
+from distillcalc.estimate.outcome import FAIL, PASS, UNKNOWN, GateResult, at
+from distillcalc.workload.scenario import Use
 
 if TYPE_CHECKING:
     from distillcalc.estimate.inputs import Inputs
 
 Floats = NDArray[np.float64]
 
+COMMON_WINDOW = 8_192  # tokens that any model offered today takes
 LONG_REQUEST_SHARE = 0.001  # more than one request in a thousand beyond the window is a failure
 ROUNDING = 1e-6  # share of a limit that rounding may add where a fleet was sized to meet it exactly
 
 
-def terms_row(catalog: Catalog, teacher: str) -> tuple[str, TermsRow] | None:
-    """The terms that govern training on a teacher's outputs: its own row, else its provider's API row."""
+STRICTER = {"fail": 0, "unknown": 1, "pass": 2}
+
+
+def terms_rows(catalog: Catalog, teacher: str) -> list[tuple[str, TermsRow]]:
+    """The terms that govern training on a teacher's outputs: the model's own, its maker's, its provider's API."""
     found = catalog.model_of(teacher)
-    if found and found[1].terms:
-        return found[1].terms, catalog.terms[found[1].terms]
-    provider = teacher.split("/", 1)[0]
-    return next(
-        (
-            (name, row)
-            for name, row in catalog.terms.items()
-            if row.provider == provider and row.surface == "api" and row.superseded_by is None
-        ),
-        None,
-    )
+    names = [found[1].terms] if found and found[1].terms else []
+    providers = {makers.maker(teacher), teacher.split("/", 1)[0]} if not names else {teacher.split("/", 1)[0]}
+    own = found[1].kind == "open" if found else False  # open weights at a host: the licence governs, not the host
+    for name, row in catalog.terms.items():
+        governs = row.provider in providers and row.surface == "api" and row.superseded_by is None
+        if governs and not own and name not in names:
+            names.append(name)
+    return [(name, catalog.terms[name]) for name in names]
+
+
+def _case(use: Use, row: TermsRow) -> tuple[str, Verdict]:
+    """Which case of the terms the stated use is, and their verdict on it."""
+    competes = use.competes_with_teacher
+    if use.kind in ("classifier", "embedding") and not use.distributed:
+        case = "a classifier or embedding that is not distributed"
+        if competes and row.competing != "pass":
+            return f"{case}, but competes", min(row.private_classifier, "unknown", key=STRICTER.__getitem__)
+        return case, row.private_classifier
+    if competes:
+        return "a student that competes", row.competing
+    if use.distributed and use.kind == "generative":
+        verdict = row.not_competing if competes is False else row.competing
+        return "a generative student that is distributed", (
+            verdict if row.competing == "pass" else min(verdict, "unknown", key=STRICTER.__getitem__)
+        )
+    if competes is False:
+        return "a student that does not compete", row.not_competing
+    case = "a student of which [use] does not say whether it competes"
+    return case, row.competing if row.competing == row.not_competing else "unknown"
 
 
 def terms_gate(x: Inputs, catalog: Catalog, teacher: str) -> GateResult:
-    """Whether the teacher's terms let a student be trained on its outputs for the stated use."""
+    """Whether the teacher's terms let a student be trained on its outputs for the stated use.
+
+    Where several terms apply (a model resold by a provider with terms of its own) the strictest counts.
+    """
     use = x.scenario.use
-    found = terms_row(catalog, teacher)
-    if found is None:
-        return GateResult.of(
-            "terms",
-            "unknown",
-            f"the catalog has no terms for {teacher}: read them, then add a row to [overrides.terms]",
-        )
-    name, row = found
-    if use.kind in ("classifier", "embedding") and not use.distributed:
-        case, verdict = "a classifier or embedding that is not distributed", row.private_classifier
-    elif use.competes_with_teacher:
-        case, verdict = "a student that competes", row.competing
-    elif use.competes_with_teacher is False:
-        case, verdict = "a student that does not compete", row.not_competing
-    else:
-        case = "a student of which [use] does not say whether it competes"
-        verdict = row.competing if row.competing == row.not_competing else "unknown"
+    rows = terms_rows(catalog, teacher)
+    if not rows:
+        words = f"the catalog has no terms for {teacher}: read them, then add a row to [overrides.terms]"
+        return GateResult.of("terms", "unknown", words)
+    judged = [(name, row, *_case(use, row)) for name, row in rows]
+    name, row, case, verdict = min(judged, key=lambda found: STRICTER[found[3]])
     words = {"pass": "allowed", "fail": "prohibited", "unknown": "unclear, ask the provider"}[verdict]
     if verdict == "unknown" and use.competes_with_teacher is None and row.not_competing != "unknown":
         words = "depends on it: set competes_with_teacher in [use]"
@@ -83,7 +99,7 @@ def privacy_gate(x: Inputs, *, external: str = "", labels_from: str = "") -> Gat
             "privacy",
             "fail",
             f"labelling sends live prompts to {labels_from}. Train on cleared or synthetic inputs "
-            "(choices.distillation.inputs), or let a self-hosted teacher label",
+            "(inputs in [choices.distillation])",
         )
     if labels_from:
         return GateResult.of("privacy", "pass", f"served at home; only {inputs} prompts go to {labels_from} for labels")
@@ -107,6 +123,30 @@ def region_gate(x: Inputs, catalog: Catalog, ref: str) -> GateResult | None:
     )
 
 
+def machine_region_gate(x: Inputs, where: str, region: str | None, *, owned: bool) -> GateResult | None:
+    """Whether machines of one's own stand in the region asked for; None where none is asked for."""
+    asked = x.scenario.workload.region
+    if asked is None:
+        return None
+    if owned:
+        return GateResult.of("region", "pass", f"the machines are yours; asked for {asked}")
+    if region is None:
+        words = f"where the machines of {where} stand is not in the catalog; asked for {asked}: rent them there"
+        return GateResult.of("region", "unknown", words)
+    verdict: Verdict = "pass" if region.lower() == asked.lower() else "fail"
+    return GateResult.of("region", verdict, f"the machines of {where} stand in {region}; asked for {asked}")
+
+
+def labelling_region_gate(x: Inputs, catalog: Catalog, teacher: str) -> GateResult | None:
+    """Whether live prompts stay in the region while they are labelled; None where none leave or none is asked for."""
+    if x.scenario.choices.distillation.inputs != "live":
+        return None
+    gate = region_gate(x, catalog, teacher)
+    return (
+        None if gate is None else GateResult("region", gate.code, lambda i: f"labelling: {gate.detail(i)}", gate.source)
+    )
+
+
 def retirement_gate(x: Inputs, catalog: Catalog, ref: str, *, migrates: bool = False) -> GateResult | None:
     """Whether a hosted model lives through the horizon; None where no end is announced."""
     end = catalog.shutdown(ref)
@@ -115,12 +155,16 @@ def retirement_gate(x: Inputs, catalog: Catalog, ref: str, *, migrates: bool = F
     inside = x.ends_after(end.on)
     if not inside.any():
         return None
-    moves = migrates and end.replacement is not None
+    chain = catalog.successors(ref, x.last_day)
+    moves = migrates and bool(chain)
     code = np.where(inside & (not moves), FAIL, PASS).astype(np.int8)
-    successor = f"; {'migrates to' if moves else 'named successor'} {end.replacement}" if end.replacement else ""
+    steps = ", then ".join(f"{model} from {day.isoformat()}" for day, model in chain)
+    successor = f"; migrates to {steps}" if moves else f"; named successor {end.replacement}" if end.replacement else ""
 
     def detail(i: int) -> str:
         last = add_months(x.scenario.workload.start, int(at(x["horizon_months"], i)))
+        if end.on < x.scenario.workload.start:
+            return f"{ref} shut down on {end.on.isoformat()}, before the start{successor}"
         if not at(inside, i):
             return f"{ref} shuts down on {end.on.isoformat()}, after the horizon (to {last.isoformat()})"
         return f"{ref} shuts down on {end.on.isoformat()}, inside the horizon (to {last.isoformat()}){successor}"
@@ -129,23 +173,25 @@ def retirement_gate(x: Inputs, catalog: Catalog, ref: str, *, migrates: bool = F
 
 
 def context_gate(x: Inputs, window: int | None, name: str, lengths_of: str = "teacher") -> GateResult | None:
-    """Whether requests fit the model's context window; None where the window is unknown.
+    """Whether requests fit the model's context window.
 
-    Fails where more than one request in a thousand has an input longer than the window less a p95 answer.
+    Fails where more than one request in a thousand has an input longer than the window less a p95 answer. A
+    window that nobody knows is unknown where requests are long enough for it to matter, else None.
     """
-    if window is None:
-        return None
     lengths = x.lengths if lengths_of == "teacher" else x.student_lengths
     thinking = x["reasoning_tokens"] if lengths_of == "teacher" else x["student_reasoning_tokens"]
-    room = window - lengths.output_quantile(0.95) - thinking
-    longest = lengths.input_quantile(1 - LONG_REQUEST_SHARE)
-    code = np.where(longest <= room, PASS, FAIL).astype(np.int8)
+    needed = lengths.input_quantile(1 - LONG_REQUEST_SHARE) + lengths.output_quantile(0.95) + thinking
+    if window is None:
+        if not (needed > COMMON_WINDOW).any():
+            return None
+        code = np.where(needed > COMMON_WINDOW, UNKNOWN, PASS).astype(np.int8)
+        return GateResult(
+            "context", code, lambda i: f"the window of {name} is not known; needed {at(needed, i):,.0f} tokens"
+        )
+    code = np.where(needed <= window, PASS, FAIL).astype(np.int8)
 
     def detail(i: int) -> str:
-        return (
-            f"{name} takes {window:,} tokens; p99.9 input {at(longest, i):,.0f} + p95 output "
-            f"{window - at(room, i):,.0f}"
-        )
+        return f"{name} takes {window:,} tokens; p99.9 input and p95 output need {at(needed, i):,.0f}"
 
     return GateResult("context", code, detail)
 

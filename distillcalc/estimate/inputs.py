@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from distillcalc.calendar import month_days, month_of
+from distillcalc.calendar import add_months, month_days, month_of
 from distillcalc.errors import InputError, UnknownName
 from distillcalc.workload.lengths import JointLengths, LognormalLengths, Points, SampledLengths, TokenLengths
 from distillcalc.workload.scenario import Scenario
@@ -84,7 +84,7 @@ _SPECS = [
     InputSpec("choices.distillation.engineering_usd_per_hour", "USD/hour", 0, 1e5),
     InputSpec("choices.distillation.repeat_share", "", 0, 1),
     InputSpec("choices.serving.spare_replicas", "replicas", 0, 1000),
-    InputSpec("choices.serving.min_replicas", "replicas", 0, 1e5),
+    InputSpec("choices.serving.min_replicas", "replicas", 1, 1e5),
     InputSpec("choices.serving.operations_hours_per_month", "hours", 0, 1e4),
     InputSpec("choices.routing.escalation_rate", "", 0, 1),
     InputSpec("choices.routing.apgr", "", 1e-3, 0.999),
@@ -101,7 +101,7 @@ def _stated(scenario: Scenario, spec: InputSpec) -> float:
     value: Any = scenario
     for part in spec.path.split("."):
         value = getattr(value, part)
-    return float("nan") if value is None else float(value)
+    return float("nan") if value is None or isinstance(value, dict) else float(value)
 
 
 class Inputs:
@@ -171,6 +171,11 @@ class Inputs:
         part.n = min(stop, self.n) - start
         part.months = self.months
         return part
+
+    @cached_property
+    def last_day(self) -> date:
+        """First day after the longest horizon."""
+        return add_months(self.scenario.workload.start, self.months)
 
     @cached_property
     def month(self) -> Floats:

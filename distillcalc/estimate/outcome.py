@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distillcalc.errors import MissingPrice
 from distillcalc.provenance import Provenance
+
+if TYPE_CHECKING:
+    from distillcalc.estimate.inputs import Inputs
 
 Floats = NDArray[np.float64]
 Verdict = Literal["pass", "fail", "unknown"]
@@ -74,7 +78,8 @@ class Outcome:
     monthly_usd : item -> running cost, shape (n or 1, months), not discounted.
     one_off_usd : item -> cost before the first request, shape (n or 1, 1).
     latency : seconds by objective name ("ttft_p95", "tpot_p50", "e2e_p99"), shape (n or 1, 1); nan unknown.
-    quality_mean, quality_sd : of the metric, shape (n, 1).
+    belief : what is believed of its quality (:class:`~distillcalc.estimate.quality.Belief`).
+    tokens_per_request : billed or served, thinking included, shape (n or 1, 1).
     gates : every hard condition.
     facts : other figures worth showing (replicas, utilisation, hit share), shape (n, 1) or (n, months).
     provenance : origin of the numbers, by name.
@@ -87,8 +92,8 @@ class Outcome:
     monthly_usd: dict[str, Floats] = field(default_factory=dict)
     one_off_usd: dict[str, Floats] = field(default_factory=dict)
     latency: dict[str, Floats] = field(default_factory=dict)
-    quality_mean: Floats = field(default_factory=lambda: np.full((1, 1), np.nan))
-    quality_sd: Floats = field(default_factory=lambda: np.full((1, 1), np.nan))
+    belief: Any = None
+    tokens_per_request: Floats = field(default_factory=lambda: np.full((1, 1), np.nan))
     gates: list[GateResult] = field(default_factory=list)
     facts: dict[str, Floats] = field(default_factory=dict)
     provenance: dict[str, Provenance] = field(default_factory=dict)
@@ -141,20 +146,25 @@ class Outcome:
                 likely = likely & (gate.probability >= LIKELY)
         return likely
 
-    def estimate(self, i: int, requests: Floats, discount: Floats, tokens_per_request: float, start: date) -> Estimate:
-        """The scalar estimate of scenario i.
+    @property
+    def quality_mean(self) -> Floats:
+        """Mean quality, shape (n or 1, 1); nan where unpriced."""
+        return np.full((1, 1), np.nan) if self.belief is None else np.asarray(self.belief.mean)
 
-        Parameters
-        ----------
-        requests : of each month, shape (n or 1, months).
-        discount : present value of a dollar in each month, same shape.
-        tokens_per_request : input + output [tokens], for the price of a million.
-        start : first day of the horizon.
-        """
+    @property
+    def quality_sd(self) -> Floats:
+        """Standard deviation of what is believed of the quality, shape (n or 1, 1); nan where unpriced."""
+        return np.full((1, 1), np.nan) if self.belief is None else np.asarray(self.belief.sd)
+
+    def estimate(self, i: int, x: Inputs) -> Estimate:
+        """The scalar estimate of scenario i of the inputs that it was evaluated for."""
         months = self.months
-        value = at(self.present_value_usd(discount), i)
-        count = float(np.cumsum(row(requests, i, months))[-1])
+        value = at(self.present_value_usd(x.discount), i)
+        discount = row(x.discount, i, months)
+        requests = row(x.requests, i, months)
+        served = float(np.cumsum(requests * discount)[-1])  # levelised: what comes later counts less, like its cost
         quality = at(self.quality_mean, i)
+        tokens = at(self.tokens_per_request, i)
         gates = tuple(
             Gate(
                 gate.name,
@@ -177,10 +187,10 @@ class Outcome:
             monthly_usd={item: row(usd, i, months) for item, usd in self.monthly_usd.items()},
             one_off_usd={item: at(usd, i) for item, usd in self.one_off_usd.items()},
             present_value_usd=value,
-            requests=count,
-            usd_per_1000_requests=value / count * 1000,
-            usd_per_correct_answer=value / (count * quality),
-            usd_per_mtok=value / (count * tokens_per_request) * 1e6,
+            requests=float(np.cumsum(requests)[-1]),
+            usd_per_1000_requests=value / served * 1000,
+            usd_per_correct_answer=value / (served * quality),
+            usd_per_mtok=value / (served * tokens) * 1e6 if tokens else float("nan"),
             latency=latency,
             quality_mean=quality,
             quality_sd=at(self.quality_sd, i),
@@ -188,7 +198,8 @@ class Outcome:
             facts={name: at(v, i) for name, v in self.facts.items()},
             provenance=self.provenance,
             unpriced=self.unpriced,
-            start=start,
+            start=x.scenario.workload.start,
+            discount=discount,
         )
 
 
@@ -221,12 +232,13 @@ class Estimate:
     monthly_usd : item -> USD in each month, not discounted.
     one_off_usd : item -> USD before the first request.
     present_value_usd : one-off + discounted running cost over the horizon; nan where unpriced.
-    usd_per_1000_requests, usd_per_correct_answer, usd_per_mtok : present value / requests, correct answers,
-        tokens of the horizon.
+    usd_per_1000_requests, usd_per_correct_answer, usd_per_mtok : levelised: present value / requests, correct
+        answers, tokens of the horizon, those discounted like the cost.
     latency : [s] or [ms] by name; absent where unknown.
     quality_mean, quality_sd : of the metric.
     gates, facts, provenance : as in :class:`Outcome`.
     unpriced : why there is no price, or "".
+    start, discount : first day; present value of a dollar spent in each month.
     """
 
     option: str
@@ -246,6 +258,7 @@ class Estimate:
     provenance: Mapping[str, Provenance]
     unpriced: str = ""
     start: date | None = None
+    discount: Floats = field(default_factory=lambda: np.ones(1), repr=False)
 
     @property
     def status(self) -> Status:
@@ -277,6 +290,13 @@ class Estimate:
         """Gates that rule it out."""
         return [gate for gate in self.gates if gate.verdict == "fail"]
 
+    def worst_gate(self) -> str:
+        """Name of the gate that holds it back most: one that fails, else the one with the worst odds."""
+        held = self.failing() or sorted(
+            self.open_questions(), key=lambda gate: 1.0 if gate.probability is None else gate.probability
+        )
+        return held[0].name if held else ""
+
     def open_questions(self) -> list[Gate]:
         """Gates that are not known to hold."""
         return [gate for gate in self.gates if gate.verdict == "unknown"]
@@ -285,7 +305,14 @@ class Estimate:
         """Month-by-month cash flow as a DataFrame: one row a month, one column an item, and the total.
 
         The one-off items stand in month 0, before the first request.
+
+        Raises
+        ------
+        MissingPrice
+            If the option has no price.
         """
+        if self.unpriced:
+            raise MissingPrice(f"{self.option} has no cash flow: {self.unpriced}")
         import pandas as pd
 
         from distillcalc.calendar import add_months

@@ -43,7 +43,18 @@ class Dedicated:
     source: Provenance
 
 
-def gpu_usd_per_hour(catalog: Catalog, gpu: str, serving: Serving, parallel: int) -> tuple[float, Provenance] | None:
+@dataclass(frozen=True)
+class Price:
+    """What one GPU costs for an hour [USD], where that came from, and whose machine it is."""
+
+    usd_per_hour: float
+    source: Provenance
+    provider: str
+    region: str | None = None
+    marketplace: bool = False
+
+
+def gpu_usd_per_hour(catalog: Catalog, gpu: str, serving: Serving, parallel: int) -> Price | None:
     """Price of one GPU for an hour, with its origin; None where the catalog has none for the commitment.
 
     Owned: capital / lifetime + power x cooling x price of power.
@@ -54,21 +65,23 @@ def gpu_usd_per_hour(catalog: Catalog, gpu: str, serving: Serving, parallel: int
         if capex is None or row.tdp_w is None:
             return None
         hourly = capex / (serving.lifetime_years * 8766) + row.tdp_w / 1000 * serving.cooling * serving.usd_per_kwh
-        return hourly, derived(
+        formula = (
             f"owned: {capex:g} USD over {serving.lifetime_years:g} years + {row.tdp_w:g} W x "
             f"{serving.cooling:g} at {serving.usd_per_kwh:g} USD/kWh"
         )
-    rental = catalog.rental(gpu, serving.commitment, serving.gpu_provider, gpus=parallel)
+        return Price(hourly, derived(formula), "your own")
+    rental = catalog.rental(
+        gpu, serving.commitment, serving.gpu_provider, gpus=parallel, marketplace=serving.marketplace
+    )
     if rental is None:
         return None
     found = provenance_of(rental)
     source = f"{rental.provider} {rental.product or gpu}, {serving.commitment}, {rental.usd_per_gpu_hour:g} USD/GPU-h"
-    return rental.usd_per_gpu_hour, Provenance(
-        found.kind, f"{source} ({found.source})", found.checked, found.confidence
-    )
+    origin = Provenance(found.kind, f"{source} ({found.source})", found.checked, found.confidence)
+    return Price(rental.usd_per_gpu_hour, origin, rental.provider, rental.region, rental.tier == "marketplace")
 
 
-def _priced_machines(context: Context, row: ModelRow) -> tuple[Machines, Floats, tuple[Provenance, ...]]:
+def _priced_machines(context: Context, row: ModelRow) -> tuple[Machines, Floats, tuple[Price, ...]]:
     """The GPUs that have a price, with the model's constants on each and the price of one replica-hour."""
     catalog, serving = context.catalog, context.choices.serving
     named = context.choices.gpus
@@ -95,20 +108,21 @@ class _Key:
 
 
 @lru_cache(maxsize=256)
-def _machine_prices(key: _Key) -> tuple[Machines, Floats, tuple[Provenance, ...]]:
-    kept, prices, sources = [], [], []
+def _machine_prices(key: _Key) -> tuple[Machines, Floats, tuple[Price, ...]]:
+    kept, prices, found_prices = [], [], []
     for name, gpu in key.gpus:
         parallel = int(machines(key.row, [(name, gpu)], key.serving).tensor_parallel[0, 0, 0])
         found = gpu_usd_per_hour(key.catalog, name, key.serving, parallel)
         if found is not None:
             kept.append((name, gpu))
-            prices.append(found[0] * parallel)
-            sources.append(found[1])
+            prices.append(found.usd_per_hour * parallel)
+            found_prices.append(found)
     if not kept:
         where = f" from {key.serving.gpu_provider}" if key.serving.gpu_provider else ""
         names = ", ".join(name for name, _ in key.gpus) or "none"
-        raise MissingPrice(f"no {key.serving.commitment} price{where} known for any of the GPUs named ({names})")
-    return machines(key.row, kept, key.serving), np.array(prices)[:, None, None], tuple(sources)
+        how = ": give capex_usd_per_gpu in [choices.serving]" if key.serving.commitment == "owned" else ""
+        raise MissingPrice(f"no {key.serving.commitment} price{where} known for any of the GPUs named ({names}){how}")
+    return machines(key.row, kept, key.serving), np.array(prices)[:, None, None], tuple(found_prices)
 
 
 def _served(
@@ -165,13 +179,14 @@ def self_hosted(
         )
     x, serving = context.x, context.choices.serving
     if dedicated is None:
-        sized, usd_per_hour, price_sources = _priced_machines(context, row)
+        sized, usd_per_hour, offers = _priced_machines(context, row)
     else:
         sized = context.once(
             ("machine", id(row), dedicated.gpu),
             lambda: machines(row, [(dedicated.gpu, context.catalog.gpu(dedicated.gpu))], serving),
         )
-        usd_per_hour, price_sources = dedicated.usd_per_gpu_hour * sized.tensor_parallel, (dedicated.source,)
+        usd_per_hour = dedicated.usd_per_gpu_hour * sized.tensor_parallel
+        offers = (Price(dedicated.usd_per_gpu_hour, dedicated.source, name),)
     objectives = context.workload.slo.objectives()
     level = max([NO_OBJECTIVE_PERCENTILE, *(level for _, level, _ in objectives)])
 
@@ -182,7 +197,9 @@ def self_hosted(
     capacity, whole, by_name = (
         served() if dedicated is None else context.once(("served", id(row), dedicated.gpu), served)
     )
-    hourly = usd_per_hour * x["gpu_price_factor"] * x.price_path("gpu_price_change_per_year")
+    path = x.price_path("gpu_price_change_per_year")
+    committed = dedicated is None and serving.stays  # paid at the price of the day it was bought or reserved
+    hourly = usd_per_hour * x["gpu_price_factor"] * (np.ones((1, 1)) if committed else path)
     gpu_usd = whole.replicas * hourly * (24 * x.days)
 
     cost = np.cumsum(np.where(np.isnan(gpu_usd), np.inf, gpu_usd) * x.discount, axis=2)[:, :, -1:]
@@ -228,8 +245,10 @@ def self_hosted(
             "batch": chosen(capacity.batch),
         },
         provenance={
-            "gpus_busy": price_sources[first_gpu],
-            "gpus_idle": price_sources[first_gpu],
+            "gpus_busy": offers[first_gpu].source,
+            "gpus_idle": offers[first_gpu].source,
+            "replica_usd_per_hour": offers[first_gpu].source,
+            "utilisation": derived("mean arrivals / (replicas x requests per second of a replica)"),
             "latency": derived(
                 f"roofline at MFU {serving.mfu:g}, MBU {serving.mbu:g}, {serving.fixed_step_ms:g} ms a step "
                 f"on the shape of {name} ({row.source})"
@@ -237,6 +256,7 @@ def self_hosted(
             "replicas": derived("square-root staffing of the busiest hour, plus spares"),
         },
     )
+    outcome.tokens_per_request = lengths.mean_input + lengths.mean_output + thinking
     if dedicated is None:
         outcome.monthly_usd["operations"] = people_usd
         outcome.provenance["operations"] = assumed("operations_hours_per_month of [choices.serving]")
@@ -256,5 +276,13 @@ def self_hosted(
     slo = gates.slo_gate(x, latency, str(outcome.provenance["latency"]), floors)
     if slo is not None:
         slo = GateResult(slo.name, np.where(usable, slo.code, FAIL).astype(np.int8), slo.detail, slo.source)
-    outcome.gates = [gate for gate in (memory, slo) if gate is not None]
+    house = [memory, slo]
+    if dedicated is None:
+        offer = offers[first_gpu]
+        owned = serving.commitment == "owned"
+        house.append(gates.machine_region_gate(x, offer.provider, offer.region, owned=owned))
+        if context.workload.private and offer.marketplace:
+            words = f"{offer.source.source.split(',')[0]} is a stranger's machine, and the workload is private"
+            house.append(GateResult.of("privacy", "fail", words))
+    outcome.gates = [gate for gate in house if gate is not None]
     return outcome

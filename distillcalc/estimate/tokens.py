@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distillcalc.calendar import month_of
-from distillcalc.catalog import Catalog, TokenPrices, provenance_of
+from distillcalc.calendar import add_months, month_of
+from distillcalc.catalog import Catalog, TokenPrices
 from distillcalc.catalog.prices import Processing
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.provenance import Provenance, assumed, derived
@@ -51,16 +51,14 @@ class ApiCost:
 
 
 def prices_over_horizon(x: Inputs, catalog: Catalog, ref: str, processing: Processing = "standard") -> TokenPrices:
-    """A model's prices in each month; past its shutdown those of its named successor (a migration)."""
+    """A model's prices in each month; past its shutdown those of its named successors (a migration)."""
     start, weights = x.scenario.workload.start, x.scenario.workload.hour_weights
     found = catalog.token_prices(ref, start, x.months, processing=processing, hour_weights=weights)
-    end = catalog.shutdown(ref)
-    if end is None or end.replacement is None or month_of(end.on, start) >= x.months:
-        return found
-    successor = end.replacement
-    after_kind: Processing = processing if catalog.has_batch_price(successor) else "standard"
-    after = catalog.token_prices(successor, start, x.months, processing=after_kind, hour_weights=weights)
-    return found.then(max(month_of(end.on, start), 0), after)
+    for day, successor in catalog.successors(ref, add_months(start, x.months)):
+        kind: Processing = processing if catalog.has_batch_price(successor) else "standard"
+        after = catalog.token_prices(successor, start, x.months, processing=kind, hour_weights=weights)
+        found = found.then(max(month_of(day, start), 0), after)
+    return found
 
 
 def api_cost(
@@ -99,8 +97,14 @@ def api_cost(
     workload = x.scenario.workload
     prices = prices_over_horizon(x, catalog, ref)
     sources: dict[str, Provenance] = {"token_prices": prices.provenance}
-    cached, written, hits = _caching(x, catalog, ref, prices, prefix_tokens, share, sources)
-    items = prices.per_request(lengths, cached_tokens=cached, written_tokens=written, reasoning_tokens=reasoning_tokens)
+    hits, writes = _caching(x, catalog, ref, prices, prefix_tokens, share, sources)
+    items = prices.per_request(
+        lengths,
+        prefix_tokens=prefix_tokens if hits.any() else None,
+        hit_share=hits,
+        write_share=writes,
+        reasoning_tokens=reasoning_tokens,
+    )
 
     batchable = x["batchable_share"]
     batch_known = True
@@ -135,25 +139,29 @@ def _caching(
     prefix: Floats,
     share: Floats | float,
     sources: dict[str, Provenance],
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, Floats]:
+    """Share of requests that read, and that write, the cached prefix, shape (n, months)."""
     none = np.zeros((1, 1))
     saving = prices.input[:, 0] - prices.cached[:, 0]
     if not prefix.any() or not np.any(saving > 0):
-        return none, none, none
+        return none, none
     api = catalog.api(ref)
     ttl = x["cache_ttl_s"]
     if np.isnan(ttl).any():
         known = api.cache_ttl_s if api else None
         ttl = np.where(np.isnan(ttl), known or DEFAULT_TTL_S, ttl)
         sources["cache_ttl_s"] = (
-            provenance_of(api)
-            if api and known
+            catalog.api_source(ref, "cache_ttl_s")
+            if known
             else assumed(f"{DEFAULT_TTL_S:g} s: the catalog has no cache lifetime for {ref}")
         )
-    hits = cache_hit_share(x.requests_per_day * share, x["distinct_prefixes"], ttl, x.scenario.workload.profile)
+    # What waits for a batch does not keep a cache warm.
+    arrivals = x.requests_per_day * (share * (1 - x["batchable_share"]))
+    refreshed = not (api and api.cache_ttl_refreshed is False)
+    hits = cache_hit_share(arrivals, x["distinct_prefixes"], ttl, x.scenario.workload.profile, refreshed=refreshed)
     if api and api.cache_min_prefix_tokens:
         hits = np.where(prefix < api.cache_min_prefix_tokens, 0.0, hits)
     surcharge = prices.cache_write[:, 0] - prices.input[:, 0]
     pays = hits * saving > (1 - hits) * surcharge
     hits = np.where(pays, hits, 0.0)
-    return prefix * hits, np.where(pays, prefix * (1 - hits), 0.0), hits
+    return hits, np.where(pays, 1 - hits, 0.0)

@@ -47,17 +47,21 @@ class Profile:
         return self.levels * self.hours
 
 
-def cache_hit_share(requests_per_day: Floats, distinct_prefixes: Floats, ttl_s: Floats, profile: Profile) -> Floats:
-    """Share of requests that find their prefix in a cache whose time-to-live a hit restarts.
+def cache_hit_share(
+    requests_per_day: Floats, distinct_prefixes: Floats, ttl_s: Floats, profile: Profile, *, refreshed: bool = True
+) -> Floats:
+    """Share of requests that find their prefix in a cache.
 
-    Poisson arrivals per prefix: P(hit) = 1 - exp(-rate x TTL), averaged over the week's hours by the
-    requests that come in each. Bursty traffic hits more often than this says.
+    Poisson arrivals per prefix: P(hit) = 1 - exp(-rate x TTL) where a hit restarts the time-to-live, and
+    rate x TTL / (1 + rate x TTL) where it does not; averaged over the week's hours by the requests that come
+    in each. Bursty traffic hits more often than this says.
 
     Parameters
     ----------
     requests_per_day : requests of the whole workload, any shape that broadcasts.
     distinct_prefixes : how many different prefixes they share between them.
     ttl_s : time-to-live [s].
+    refreshed : whether a hit restarts it.
 
     Returns
     -------
@@ -66,13 +70,17 @@ def cache_hit_share(requests_per_day: Floats, distinct_prefixes: Floats, ttl_s: 
     Notes
     -----
     The gap to the previous request of a Poisson stream is exponential, so a hit, a gap below the TTL,
-    has probability 1 - exp(-rate x TTL) (Kingman, Poisson Processes, 1993, section 4.1).
+    has probability 1 - exp(-rate x TTL) (Kingman, Poisson Processes, 1993, section 4.1). Without a restart
+    each miss is followed by rate x TTL hits on average.
     """
-    mean_gaps_per_ttl = requests_per_day / (SECONDS_PER_DAY * distinct_prefixes) * ttl_s
-    hits = np.zeros_like(mean_gaps_per_ttl)
+    mean_arrivals_per_ttl = requests_per_day / (SECONDS_PER_DAY * distinct_prefixes) * ttl_s
+    hits = np.zeros_like(mean_arrivals_per_ttl)
     for level, share in zip(profile.levels, profile.requests, strict=True):
-        if share:  # in an hour without requests nothing hits, however long entries live
-            hits -= share * np.expm1(-level * mean_gaps_per_ttl)
+        if not share:
+            continue  # in an hour without requests nothing hits, however long entries live
+        arrivals = level * mean_arrivals_per_ttl
+        # expm1(-log1p(a)) is a / (1 + a), for an endless TTL too
+        hits = hits - share * np.expm1(-arrivals if refreshed else -np.log1p(arrivals))
     return hits
 
 

@@ -135,14 +135,39 @@ def validate(model: type[Model], values: Mapping[str, Any], *, text: str = "", f
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = list(dict.fromkeys(_sentence(model, detail, text, file) for detail in error.errors()))
+        found = _without_other_branches([(_path_of(detail, values), detail) for detail in error.errors()])
+        problems = list(dict.fromkeys(_sentence(model, path, detail, text, file) for path, detail in found))
         more = len(problems) - MOST_PROBLEMS
         shown = problems[:MOST_PROBLEMS] + ([f"and {more} more like these"] if more > 0 else [])
         raise InputError("\n".join(shown)) from error
 
 
-def _sentence(model: type[BaseModel], detail: Any, text: str, file: str) -> str:
-    path = tuple(part for part in detail["loc"] if not _is_union_tag(part))
+def _path_of(detail: Any, values: Any) -> tuple[Any, ...]:
+    """Where in the values a problem lies: its location without the names of union branches and of shorthand."""
+    path: list[Any] = []
+    for i, part in enumerate(detail["loc"]):
+        listed = isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values)
+        if listed or (isinstance(values, Mapping) and part in values):
+            values = values[part]
+        elif not (detail["type"] == "missing" and i + 1 == len(detail["loc"])):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _without_other_branches(found: list[tuple[tuple[Any, ...], Any]]) -> list[tuple[tuple[Any, ...], Any]]:
+    """Where a value may be of several kinds, only what is wrong with it as the kind that it is."""
+
+    def follows(path: tuple[Any, ...], detail: Any) -> bool:
+        inside = [(other, d["type"]) for other, d in found if other[: len(path)] == path and d is not detail]
+        if detail["type"] == "too_short":  # what was wrong inside was left out of the count
+            return any(len(other) > len(path) for other, _ in inside)
+        return detail["type"].endswith("_type") and any(not kind.endswith("_type") for _, kind in inside)
+
+    return [(path, detail) for path, detail in found if not follows(path, detail)]
+
+
+def _sentence(model: type[BaseModel], path: tuple[Any, ...], detail: Any, text: str, file: str) -> str:
     field = ".".join(str(part) for part in path) or model.__name__.lower()
     where = f" (line {_line_of(text, path)} of {file})" if text and _line_of(text, path) else ""
     got = detail.get("input")
@@ -159,10 +184,6 @@ def _sentence(model: type[BaseModel], detail: Any, text: str, file: str) -> str:
         return f"{field}: {message}{where}"
     shown = repr(got) if len(repr(got)) <= 60 else repr(got)[:57] + "..."
     return f"{field} {message[0].lower()}{message[1:]}. Got {shown}{where}"
-
-
-def _is_union_tag(part: Any) -> bool:
-    return isinstance(part, str) and ("[" in part or "(" in part)
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:

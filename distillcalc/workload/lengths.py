@@ -190,8 +190,8 @@ class JointLengths:
     mean_input: Floats
     mean_output: Floats
 
-    def above(self, threshold: float) -> Above:
-        """Partial moments above an input threshold [tokens]; at or below 0, of all requests."""
+    def above(self, threshold: float | Floats) -> Above:
+        """Partial moments above an input threshold [tokens], one for all or one a scenario, shape (n, 1)."""
         raise NotImplementedError
 
     def input_quantile(self, level: float) -> Floats:
@@ -223,16 +223,17 @@ class LognormalLengths(JointLengths):
     sigma_output: float
     correlation: float
 
-    def above(self, threshold: float) -> Above:
-        if threshold <= 0:
+    def above(self, threshold: float | Floats) -> Above:
+        if isinstance(threshold, float) and threshold <= 0:
             one = np.ones_like(self.mean_input)
             return Above(one, self.mean_input, self.mean_output)
         s_in = self.sigma_input
         if s_in == 0:
-            over = (self.mean_input > threshold).astype(float)
+            over = ((self.mean_input > threshold) | (np.asarray(threshold) <= 0)).astype(float)
             return Above(over, over * self.mean_input, over * self.mean_output)
         log_mean = np.log(np.maximum(self.mean_input, 1e-12))
-        z = (log_mean - s_in**2 / 2 - math.log(threshold)) / s_in
+        # A threshold of 0 is below every length: e^-700 stands for it.
+        z = (log_mean - s_in**2 / 2 - np.log(np.maximum(threshold, 1e-300))) / s_in
         tilt = self.correlation * self.sigma_output
         return Above(_normal_cdf(z), self.mean_input * _normal_cdf(z + s_in), self.mean_output * _normal_cdf(z + tilt))
 
@@ -303,13 +304,12 @@ class SampledLengths(JointLengths):
             self.mean_output / base_out if base_out else np.ones_like(self.mean_output),
         )
 
-    def above(self, threshold: float) -> Above:
+    def above(self, threshold: float | Floats) -> Above:
         scale_in, scale_out = self._scales
         with np.errstate(divide="ignore"):
             cut = np.where(scale_in > 0, threshold / np.where(scale_in > 0, scale_in, 1.0), np.inf)
         at = np.searchsorted(self.points.inputs, cut, side="right")
-        if threshold <= 0:
-            at = np.zeros_like(at)  # a request without input is a request too
+        at = np.where(np.asarray(threshold) <= 0, 0, at)  # a request without input is a request too
         share, inputs, outputs = self.points._tails
         return Above(share[at], scale_in * inputs[at], scale_out * outputs[at])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -91,6 +91,7 @@ class Serving(Frozen):
     precision : of the weights.
     commitment : which rental price; "owned" uses ``capex_usd_per_gpu`` or the catalog's.
     gpu_provider : rent from this one only; left out, the cheapest for the commitment.
+    marketplace : machines of strangers (community clouds, auctions) may be rented too.
     spare_replicas : replicas beyond what the peak needs (N+1 is 1).
     min_replicas : never fewer than this.
     autoscaling : follow the hour-of-week profile; else the peak's fleet runs all week.
@@ -103,8 +104,9 @@ class Serving(Frozen):
     precision: Literal["bf16", "fp8", "int8", "int4"] = "bf16"
     commitment: Literal["on-demand", "spot", "reserved-1y", "reserved-3y", "owned"] = "on-demand"
     gpu_provider: str | None = None
+    marketplace: bool = False
     spare_replicas: float = Field(1, ge=0, le=1000)
-    min_replicas: float = Field(1, ge=0, le=100_000)
+    min_replicas: float = Field(1, ge=1, le=100_000)
     autoscaling: bool = False
     mfu: float = Field(0.5, gt=0, le=1)
     mbu: float = Field(0.8, gt=0, le=1)
@@ -116,6 +118,19 @@ class Serving(Frozen):
     usd_per_kwh: float = Field(0.12, ge=0)
     cooling: float = Field(1.3, ge=1, le=5)
 
+    @model_validator(mode="after")
+    def _committed_fleets_stay(self) -> Serving:
+        if self.autoscaling and self.commitment not in ("on-demand", "spot"):
+            raise ValueError(
+                f"autoscaling needs machines that are paid by the hour (on-demand or spot). Got {self.commitment}"
+            )
+        return self
+
+    @property
+    def stays(self) -> bool:
+        """Whether machines once taken are paid to the end: owned and reserved ones."""
+        return self.commitment not in ("on-demand", "spot")
+
 
 class Routing(Frozen):
     """The cascade: the student answers first, the router sends a share on to the teacher.
@@ -125,11 +140,13 @@ class Routing(Frozen):
     escalation_rate : share of requests sent on.
     apgr : average performance gap recovered by the router, 0.5 is a random one (RouteLLM, arXiv:2406.18665).
     verifier_usd_per_request : what judging each student answer costs, probes included.
+    engineering_hours : building, calibrating and watching the router, once.
     """
 
     escalation_rate: float = Field(0.2, ge=0, le=1)
     apgr: float = Field(0.6, gt=0, lt=1)
     verifier_usd_per_request: float = Field(0.0, ge=0)
+    engineering_hours: float = Field(40, ge=0)
 
 
 class Use(Frozen):
@@ -138,6 +155,9 @@ class Use(Frozen):
     distributed: bool = False
     competes_with_teacher: bool | None = None
     kind: Literal["generative", "classifier", "embedding"] = "generative"
+
+
+Retention = Annotated[float, Field(gt=0, le=1)]
 
 
 class Choices(Frozen):
@@ -153,7 +173,8 @@ class Choices(Frozen):
     gpus : catalog ids; left out, every GPU with a rental price.
     options : which options to compare; left out, all.
     teacher_quality : mean of the metric on your task, if you have no counts.
-    student_retention : student quality / teacher quality after distillation, if you have no counts.
+    student_retention : student quality / teacher quality after distillation, if you have no counts; one number
+        for all students, or a table by student.
     evaluations : counts on human-labelled items: of "teacher"; of a student trained on this task by its
         catalog id; of a model as it is published by provider/model.
     teacher_price_factor, gpu_price_factor : your price / list price.
@@ -165,18 +186,18 @@ class Choices(Frozen):
 
     teacher: str
     small: tuple[str, ...] | None = None
-    students: tuple[str, ...] = ("qwen3-8b",)
-    hosted: tuple[str, ...] | None = None
-    fine_tunes: tuple[str, ...] | None = None
-    gpus: tuple[str, ...] | None = None
-    options: tuple[OptionId, ...] | None = None
-    teacher_quality: float | None = Field(None, gt=0, lt=1)
-    student_retention: float | None = Field(None, gt=0, le=1)
+    students: tuple[str, ...] = Field(("qwen3-8b",), min_length=1)
+    hosted: tuple[str, ...] | None = Field(None, min_length=1)
+    fine_tunes: tuple[str, ...] | None = Field(None, min_length=1)
+    gpus: tuple[str, ...] | None = Field(None, min_length=1)
+    options: tuple[OptionId, ...] | None = Field(None, min_length=1)
+    teacher_quality: float | None = Field(None, ge=0.001, le=0.999)
+    student_retention: Retention | dict[str, Retention] | None = None
     evaluations: dict[str, Evaluation] = Field(default_factory=dict)
     teacher_price_factor: float = Field(1.0, gt=0, le=100)
     gpu_price_factor: float = Field(1.0, gt=0, le=100)
-    token_price_change_per_year: float = Field(0.0, gt=-1, le=10)
-    gpu_price_change_per_year: float = Field(0.0, gt=-1, le=10)
+    token_price_change_per_year: float = Field(0.0, ge=-0.99, le=10)
+    gpu_price_change_per_year: float = Field(0.0, ge=-0.99, le=10)
     on_retirement: Literal["refuse", "migrate"] = "refuse"
     migration_hours: float = Field(40, ge=0)
     fine_tunes_before: bool = False

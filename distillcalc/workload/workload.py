@@ -25,6 +25,16 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for name, value in values.items():
+                field = cls.model_fields.get(name)
+                if isinstance(value, bool) and field is not None and "bool" not in str(field.annotation):
+                    raise ValueError(f"{name} is a number or a table, not yes or no. Got {str(value).lower()}")
+        return values
+
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: Any) -> Any:
         return {key: value for key, value in handler(self).items() if value is not None}
@@ -132,7 +142,7 @@ class Workload(Frozen):
 
     name: str = "workload"
     requests_per_day: float = Field(gt=0, le=1e11)
-    growth_per_month: float = Field(0.0, gt=-1, le=2)
+    growth_per_month: float = Field(0.0, ge=-0.99, le=2)
     hour_of_week: tuple[float, ...] | Literal["flat", "business-hours"] = "flat"
     interarrival_cv: float = Field(1.0, ge=0, le=1000)
     input_tokens: TokenLengths | None = None
@@ -154,8 +164,8 @@ class Workload(Frozen):
     wrong_answer_usd: float = Field(0.0, ge=0)
     network_rtt_s: float = Field(0.05, ge=0, le=10)
     horizon_months: int = Field(24, ge=1, le=120)
-    start: date = Field(default_factory=_next_month)
-    discount_rate: float = Field(0.0, gt=-1, le=10)
+    start: date = Field(default_factory=_next_month, ge=date(2000, 1, 1), le=date(2100, 1, 1))
+    discount_rate: float = Field(0.0, ge=-0.99, le=10)
 
     @field_validator("hour_of_week")
     @classmethod

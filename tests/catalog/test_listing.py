@@ -155,6 +155,13 @@ def test_a_gpu_shows_its_cheapest_rental_by_commitment() -> None:
     assert f"{best.usd_per_gpu_hour:g} ({best.provider})" in printed("gpus", [found])
 
 
+def test_a_rental_of_eight_gpus_is_one_to_choose_from() -> None:
+    offer = {"gpu": "mine", "provider": "ones", "commitment": "spot", "usd_per_gpu_hour": 3}
+    eights = {**offer, "provider": "eights", "usd_per_gpu_hour": 2, "min_gpus": 8}
+    own = CATALOG.with_overrides({"gpus": {"mine": GPU}, "gpu_prices": {"a": offer, "b": eights}})
+    assert row("gpus", "mine", own)["rental"]["spot"]["provider"] == "eights"
+
+
 def test_a_gpu_nobody_rents_out_shows_a_dash() -> None:
     own = CATALOG.with_overrides({"gpus": {"mine": GPU}})
     assert set(row("gpus", "mine", own)["rental"].values()) == {None}

@@ -16,7 +16,7 @@ def numbers(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 shares = numbers(0, 1)
-dates = st.dates(date(2000, 1, 1), date(2100, 12, 31))
+dates = st.dates(date(2000, 1, 1), date(2100, 1, 1))
 names = st.text(min_size=1, max_size=20)
 
 fixed_lengths = numbers(0, 1e6).map(lambda mean: TokenLengths(mean=mean))
@@ -96,10 +96,10 @@ more_choices = st.fixed_dictionaries(
     {"teacher": st.sampled_from(["openai/gpt-6-sol", "deepseek-r1"])},
     optional={
         "small": st.lists(names, max_size=3).map(tuple),
-        "students": st.lists(names, max_size=3).map(tuple),
-        "options": st.lists(st.sampled_from(OPTION_IDS), unique=True).map(tuple),
+        "students": st.lists(names, min_size=1, max_size=3).map(tuple),
+        "options": st.lists(st.sampled_from(OPTION_IDS), min_size=1, unique=True).map(tuple),
         "teacher_quality": numbers(0.01, 0.99),
-        "student_retention": numbers(0.01, 1),
+        "student_retention": st.one_of(numbers(0.01, 1), st.dictionaries(names, numbers(0.01, 1), max_size=3)),
         "evaluations": st.dictionaries(names, evaluations, max_size=3),
         "gpu_price_factor": numbers(0.01, 100),
         "token_price_change_per_year": numbers(-0.9, 10),

@@ -63,11 +63,26 @@ def test_an_empty_list_is_not_the_default() -> None:
     ("section", "values", "says"),
     [
         ("choices", {"teacher": "a/b", "options": ["self-hots"]}, "choices.options.0"),
-        ("choices", {"teacher": "a/b", "teacher_quality": 1}, "choices.teacher_quality should be less than 1. Got 1"),
+        (
+            "choices",
+            {"teacher": "a/b", "teacher_quality": 1},
+            "choices.teacher_quality should be less than or equal to 0.999. Got 1",
+        ),
         ("choices", {"teacher": "a/b", "student_retention": 0}, "choices.student_retention should be greater than 0"),
         ("choices", {"teacher": "a/b", "student_retention": 1.1}, "less than or equal to 1. Got 1.1"),
+        ("choices", {"teacher": "a/b", "student_retention": {"x": 2}}, "choices.student_retention.x should be less"),
+        ("choices", {"teacher": "a/b", "student_retention": "most"}, "should be a valid number"),
+        ("choices", {"teacher": "a/b", "students": []}, "choices.students"),
+        ("choices", {"teacher": "a/b", "options": []}, "choices.options"),
+        ("choices", {"teacher": "a/b", "on_retirement": True}, "on_retirement is a number or a table, not yes or no"),
+        ("choices", {"teacher": "a/b", "serving": {"min_replicas": 0}}, "greater than or equal to 1. Got 0"),
+        (
+            "choices",
+            {"teacher": "a/b", "serving": {"autoscaling": True, "commitment": "reserved-1y"}},
+            "autoscaling needs machines that are paid by the hour (on-demand or spot). Got reserved-1y",
+        ),
         ("choices", {"teacher": "a/b", "teacher_price_factor": 0}, "choices.teacher_price_factor"),
-        ("choices", {"teacher": "a/b", "gpu_price_change_per_year": -1}, "greater than -1"),
+        ("choices", {"teacher": "a/b", "gpu_price_change_per_year": -1}, "greater than or equal to -0.99"),
         ("choices", {"teacher": "a/b", "on_retirement": "ignore"}, "'refuse' or 'migrate'"),
         ("choices", {"teacher": "a/b", "evaluations": {"x": {"correct": 6, "total": 5}}}, "Got 6 of 5"),
         ("choices", {"teacher": "a/b", "evaluations": {"x": {"correct": 0, "total": 0}}}, "evaluations.x.total"),
@@ -87,6 +102,24 @@ def test_what_cannot_be_is_refused_and_named(section: str, values: Any, says: st
     with pytest.raises(InputError) as error:
         scenario(**{section: values})
     assert says in str(error.value)
+
+
+def test_a_value_of_several_kinds_is_judged_as_the_kind_that_it_is() -> None:
+    for value, says in (
+        (2, "choices.student_retention should be less than or equal to 1. Got 2"),
+        ({"x": 2}, "choices.student_retention.x should be less than or equal to 1. Got 2"),
+    ):
+        with pytest.raises(InputError) as error:
+            scenario(choices={"teacher": "a/b", "student_retention": value})
+        assert str(error.value) == says
+
+
+@pytest.mark.parametrize(
+    ("commitment", "stays"),
+    [("on-demand", False), ("spot", False), ("reserved-1y", True), ("reserved-3y", True), ("owned", True)],
+)
+def test_machines_that_are_reserved_or_owned_stay(commitment: Any, stays: bool) -> None:
+    assert Serving(commitment=commitment).stays is stays
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -57,7 +57,7 @@ def test_a_workload_begins_with_the_first_of_a_month_to_come() -> None:
         ({"requests_per_day": 1e12}, "less than or equal to 100000000000"),
         ({"requests_per_day": math.inf}, "finite number"),
         ({"requests_per_day": math.nan}, "requests_per_day"),
-        ({"growth_per_month": -1}, "greater than -1"),
+        ({"growth_per_month": -1}, "greater than or equal to -0.99"),
         ({"growth_per_month": 3}, "less than or equal to 2"),
         ({"growth_per_month": 2, "horizon_months": 120}, "nobody has 10^12"),
         ({"horizon_months": 0}, "greater than or equal to 1"),
@@ -71,7 +71,7 @@ def test_a_workload_begins_with_the_first_of_a_month_to_come() -> None:
         ({"reasoning_tokens": 1e7}, "less than or equal to 1000000"),
         ({"wrong_answer_usd": -1}, "greater than or equal to 0"),
         ({"network_rtt_s": 11}, "less than or equal to 10"),
-        ({"discount_rate": -1}, "greater than -1"),
+        ({"discount_rate": -1}, "greater than or equal to -0.99"),
         ({"cacheable_prefix_tokens": 901}, "cacheable_prefix_tokens must not exceed the mean input. Got 901 of 900"),
         ({"input_tokens": None}, "input_tokens is missing"),
         ({"output_tokens": None}, "output_tokens is missing"),
@@ -92,6 +92,10 @@ def test_a_workload_begins_with_the_first_of_a_month_to_come() -> None:
         ({"quality": {"confidence": 0.5}}, "greater than 0.5"),
         ({"request_per_day": 5}, "Extra inputs"),
         ({"start": "soon"}, "valid date"),
+        ({"start": date(1999, 12, 31)}, "greater than or equal to 2000-01-01"),
+        ({"start": date(2100, 1, 2)}, "less than or equal to 2100-01-01"),
+        ({"requests_per_day": True}, "requests_per_day is a number or a table, not yes or no. Got true"),
+        ({"input_tokens": False}, "input_tokens is a number or a table, not yes or no. Got false"),
     ],
 )
 def test_what_cannot_be_is_refused_and_named(values: dict[str, Any], says: str) -> None:
@@ -231,6 +235,25 @@ def test_workloads_are_compared_by_what_was_stated_not_by_what_was_computed() ->
 @given(stated=workloads())
 def test_a_workload_survives_its_dump(stated: Workload) -> None:
     assert Workload.model_validate(stated.model_dump()) == stated
+
+
+@given(stated=workloads())
+def test_a_workload_survives_its_plain_values(stated: Workload) -> None:
+    assert Workload.from_dict(stated.to_dict()) == stated
+
+
+def test_plain_values_leave_out_defaults_but_not_the_start() -> None:
+    assert workload().to_dict() == {
+        "requests_per_day": 10_000,
+        "input_tokens": 900,
+        "output_tokens": 60,
+        "start": date(2026, 12, 1),
+    }
+
+
+def test_a_wrong_plain_value_is_named() -> None:
+    with pytest.raises(InputError, match=r"requests_per_day should be greater than 0\. Got 0"):
+        Workload.from_dict({**workload().to_dict(), "requests_per_day": 0})
 
 
 @given(stated=workloads())

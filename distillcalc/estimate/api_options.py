@@ -1,0 +1,118 @@
+"""The options that train nothing: the big model's API, a provider's small model, an open model at a host."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distillcalc.errors import DistillcalcError, InputError, MissingPrice
+from distillcalc.estimate import gates, quality
+from distillcalc.estimate.context import Context
+from distillcalc.estimate.option import Option, licence_gate, served_by_api, unpriced
+from distillcalc.estimate.outcome import Outcome, at
+from distillcalc.provenance import assumed
+
+
+class CallTeacher(Option):
+    """The big model's API: prompt caching, and batch processing for what can wait."""
+
+    id = "call-teacher"
+    title = "Call the big model"
+
+    def candidates(self, context: Context) -> list[Outcome]:
+        x, ref = context.x, context.teacher
+        outcome = served_by_api(
+            context,
+            self.id,
+            ref,
+            belief=context.teacher_belief,
+            extra_gates=[
+                gates.retirement_gate(x, context.catalog, ref, migrates=context.migrates),
+                *(
+                    gates.context_gate(x, context.window(successor), successor)
+                    for _, successor in context.teacher_successors
+                ),
+            ],
+            price_factor=x["teacher_price_factor"],
+        )
+        if outcome.unpriced:
+            return [outcome]
+        outcome.labels = (context.teacher_label,)
+        if context.teacher_ends_in:
+            moves = sum(((x.month == month) for month in context.teacher_ends_in), np.zeros_like(x.month))
+            hours = x["migration_hours"] * x["engineering_usd_per_hour"]
+            outcome.monthly_usd["migration"] = moves * (x.days > 0) * hours
+            outcome.provenance["migration"] = assumed("migration_hours x engineering_usd_per_hour of [choices]")
+        return [outcome]
+
+
+def _as_published(context: Context, option: str, ref: str) -> Outcome:
+    """A model that is called as it is, not having seen this task's labels."""
+    found = context.catalog.model_of(ref)
+    row = found[1] if found else None
+    belief = quality.general_belief(context.x, quality.refs_of(context.catalog, ref), row, context.teacher_belief)
+    extra = [gates.retirement_gate(context.x, context.catalog, ref), licence_gate(ref, row)]
+    return served_by_api(context, option, ref, belief=belief, extra_gates=extra)
+
+
+class CallSmall(Option):
+    """A provider's own small model, already a distilled one, called as it is."""
+
+    id = "call-small"
+    title = "Call the provider's small model"
+
+    def candidates(self, context: Context) -> list[Outcome]:
+        names = context.choices.small
+        if names is None:
+            names = tuple(context.teacher_row.small_siblings) if context.teacher_row else ()
+        if not names:
+            why = f'the catalog names no small model beside {context.teacher}; name one with small = ["provider/model"]'
+            return [unpriced(self.id, "small model", why, context)]
+        found = []
+        for name in names:
+            try:
+                ref = context.catalog.price_ref(name, context.last_day)
+            except (MissingPrice, InputError) as error:
+                found.append(unpriced(self.id, name, str(error), context))
+                continue
+            found.append(_as_published(context, self.id, ref))
+        return found
+
+
+class HostedOpenStudent(Option):
+    """An open distilled model at a per-token host, as it was published: nothing is trained."""
+
+    id = "hosted-open-student"
+    title = "Call an open student at a host"
+
+    def candidates(self, context: Context) -> list[Outcome]:
+        if context.choices.hosted is not None:
+            refs = [context.catalog.price_ref(name, context.last_day) for name in context.choices.hosted]
+            return [_as_published(context, self.id, ref) for ref in refs]
+        found = []
+        for student in context.choices.students:
+            living = context.catalog.living_refs(context.catalog.model(student), context.last_day)
+            if living:
+                found.append(_as_published(context, self.id, self._cheapest_that_fits(context, living)))
+                continue
+            why = (
+                f"no per-token host with a price is known for {student} over the horizon; name one with "
+                'hosted = ["provider/model"]'
+            )
+            found.append(unpriced(self.id, student, why, context))
+        return found
+
+    @staticmethod
+    def _cheapest_that_fits(context: Context, refs: list[str]) -> str:
+        """The host that charges least for a request of mean lengths, of those whose window holds the longest."""
+        workload = context.workload
+        longest = at(context.x.lengths.input_quantile(1 - gates.LONG_REQUEST_SHARE), 0)
+
+        def key(ref: str) -> tuple[bool, float]:
+            try:
+                prices = context.catalog.token_prices(ref, workload.start)
+            except DistillcalcError:
+                return True, float("inf")
+            short = prices.context_window is not None and prices.context_window < longest
+            return short, float(prices.price(workload.mean_input_tokens, workload.mean_output_tokens))
+
+        return min(refs, key=key)
