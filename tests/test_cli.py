@@ -43,7 +43,7 @@ def test_json_is_one_line_on_stdout_and_the_tables_go_to_stderr() -> None:
     assert done.stdout.count("\n") == 1
     answer = json.loads(done.stdout)
     assert answer["recommendation"] == "call-teacher"
-    assert answer["tipping_points"]
+    assert answer["scenario"]["workload"]["start"] == "2026-12-01"
     assert "Call the big model" in done.stderr
 
 

@@ -67,7 +67,7 @@ def recommend(
         options=options,
         block=block,
         runner_up=eligible[1].option if len(eligible) > 1 else None,
-        warnings=tuple(_warnings(scenario, known, options)),
+        warnings=tuple(_warnings(scenario, known, options, best)),
     )
 
 
@@ -121,7 +121,7 @@ def _held_back(estimate: Estimate) -> str:
     return ", ".join(dict.fromkeys(gate.name for gate in gates)) or "nothing"
 
 
-def _warnings(scenario: Scenario, catalog: Catalog, options: dict[str, Estimate]) -> list[str]:
+def _warnings(scenario: Scenario, catalog: Catalog, options: dict[str, Estimate], best: Estimate | None) -> list[str]:
     found = []
     quality = scenario.workload.quality
     if quality.floor is None and quality.floor_relative_to_teacher is None:
@@ -150,9 +150,8 @@ def _warnings(scenario: Scenario, catalog: Catalog, options: dict[str, Estimate]
     successors = "call-teacher" in options and ", then " in options["call-teacher"].label
     if successors:
         found.append(f"The teacher ends inside the horizon: {options['call-teacher'].label}.")
-    requirement = next(
-        (g.detail for e in options.values() for g in e.gates if g.name == "terms" and "Required:" in g.detail), ""
-    )
+    asked = (gate.detail for gate in best.gates if gate.name == "terms" and "Required: " in gate.detail) if best else ()
+    requirement = next(iter(asked), "")
     if requirement:
         found.append("The terms ask: " + requirement.split("Required: ", 1)[1])
     today = date.today()

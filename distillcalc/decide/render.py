@@ -66,7 +66,7 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = [("still to find out", condition) for condition in decision.conditions]
     if decision.opportunity is not None:
         e = decision.opportunity
-        odds = next((g.probability for g in e.gates if g.probability is not None), None)
+        odds = min((g.probability for g in e.gates if g.probability is not None), default=None)
         chance = f", if it proves good enough (P {odds:.2f})" if odds is not None else ""
         found.append(
             (

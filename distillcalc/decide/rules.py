@@ -118,7 +118,7 @@ def _check(rule: Rule, decision: Decision) -> RuleCheck:
         )
     if rule.recommends == "consider":
         return RuleCheck(rule, chosen, _starts_to_pay_between(decision, 1_000, 100_000), _economics(decision))
-    distilled = chosen in OWN_STUDENT and bool(decision.options[chosen].one_off_usd)
+    distilled = "labels" in decision.options[chosen].one_off_usd  # an own student was made for it
     agrees = distilled if rule.recommends == "distill" else chosen in ("call-teacher", "self-host-teacher")
     if rule.id == "private" and chosen != "self-host":
         agrees = False
@@ -151,7 +151,9 @@ def _starts_to_pay_between(decision: Decision, low: float, high: float) -> bool 
 
 def _student(decision: Decision) -> str | None:
     """The option by which an own student would be made: the cheapest that nothing rules out, else the cheapest."""
-    known = [option for option in OWN_STUDENT if option in decision.options and decision.options[option].one_off_usd]
+    known = [
+        name for name in OWN_STUDENT if name in decision.options and "labels" in decision.options[name].one_off_usd
+    ]
 
     def key(option: str) -> tuple[bool, float]:
         estimate = decision.options[option]

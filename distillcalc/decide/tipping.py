@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distillcalc.catalog import Catalog
 from distillcalc.decide.table import compare, compared
 from distillcalc.estimate.context import Context
-from distillcalc.estimate.inputs import SPECS, Inputs
+from distillcalc.estimate.inputs import SPECS, UNSTATED, Inputs
 from distillcalc.estimate.outcome import plain
 from distillcalc.estimate.quality import RETENTION_PRIOR
 from distillcalc.workload.scenario import Scenario
@@ -143,17 +143,15 @@ class _Search:
         self.own: dict[str, float] = {}
 
     def stated(self, name: str) -> float | None:
-        value = float(self.x[name][0, 0])
-        return None if np.isnan(value) else value
+        return self.x.stated(name)
 
     def grid(self, name: str) -> Floats | None:
         """Values to search, rising, with the scenario's own among them; None where there is nothing to search."""
         own = self.stated(name)
         if own is None:
-            if name not in ("teacher_quality", "student_retention"):
+            own = self._believed(name)
+            if own is None:
                 return None
-            teacher = float(Context(self.x, self.catalog).teacher_belief.mean[0, 0])
-            own = teacher if name == "teacher_quality" else RETENTION_PRIOR[0]
         own = float(np.clip(own, SPECS[name].low, SPECS[name].high))
         how, low, high, _ = SEARCHED[name]
         if how == "factor":
@@ -168,6 +166,12 @@ class _Search:
             grid = np.maximum(grid, self.scenario.workload.cacheable_prefix_tokens)
         self.own[name] = own
         return np.unique(np.append(np.clip(grid, SPECS[name].low, SPECS[name].high), own))
+
+    def _believed(self, name: str) -> float | None:
+        """What stands in for an input that the scenario leaves out."""
+        if name == "teacher_quality":
+            return float(Context(self.x, self.catalog).teacher_belief.mean[0, 0])
+        return RETENTION_PRIOR[0] if name == "student_retention" else UNSTATED.get(name)
 
     def winners(self, values: dict[str, Floats]) -> dict[str, NDArray[np.intp]]:
         """Column of the best option for each value of each input, all else as in the scenario.

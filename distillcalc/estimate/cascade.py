@@ -98,9 +98,7 @@ class Cascade(Option):
     @staticmethod
     def _router_gate(context: Context) -> GateResult:
         """A router that nobody has measured is not known to work; one that nobody has stated is an even bet."""
-        stated = "routing" in context.choices.model_fields_set
-        swept = {"escalation_rate", "apgr"} & context.x.swept.keys()
-        if stated or swept:
+        if context.choices.routing.escalation_rate is not None or "escalation_rate" in context.x.swept:
             words = "escalation rate and APGR are stated, not measured on this traffic"
             return GateResult.of("router", "unknown", words)
         words = "no router has been measured: the escalation rate and the APGR are defaults"
@@ -116,13 +114,15 @@ def mixed_latency(student: dict[str, Floats], teacher: dict[str, Floats], rate: 
     and p95, a sum as the log-normal with the sum's mean and variance (Fenton, 1960), and the mixture's
     distribution is inverted on a logarithmic grid. TPOT is the slower model's where anything is escalated.
     """
+    whats = ("ttft", "e2e")
     done = _Lognormal.through(student["e2e_p50"], student["e2e_p95"])
+    after = [np.stack(np.broadcast_arrays(*(teacher[f"{what}_{level}"] for what in whats))) for level in ("p50", "p95")]
+    late = done.plus(_Lognormal.through(*after))  # shape (2, n, 1): to the first token, to the last
+    percentiles = sorted({name.rsplit("_", 1)[1] for name in student})
     found: dict[str, Floats] = {}
-    for what in ("ttft", "e2e"):
-        late = done.plus(_Lognormal.through(teacher[f"{what}_p50"], teacher[f"{what}_p95"]))
-        levels = [name for name in student if name.startswith(what)]
-        for name, seconds in _quantiles(done, late, rate, levels).items():
-            found[name] = np.where(rate > 0, seconds, student[name.replace("ttft", "e2e")])
+    for percentile, seconds in _quantiles(done, late, rate, percentiles).items():
+        for what, mixed in zip(whats, seconds, strict=True):
+            found[f"{what}_{percentile}"] = np.where(rate > 0, mixed, student[f"e2e_{percentile}"])
     for name in (name for name in student if name.startswith("tpot")):
         found[name] = np.where(rate > 0, np.maximum(student[name], teacher[name]), student[name])
     return found
@@ -153,20 +153,19 @@ class _Lognormal:
         return np.asarray(ndtr((log_seconds - np.log(self.median)) / self.sigma))
 
 
-def _quantiles(alone: _Lognormal, late: _Lognormal, rate: Floats, names: list[str]) -> dict[str, Floats]:
-    # nan (a teacher whose latency nobody knows) stays nan wherever anything is escalated.
+def _quantiles(alone: _Lognormal, late: _Lognormal, rate: Floats, percentiles: list[str]) -> dict[str, Floats]:
+    """Percentiles of (1 - rate) alone + rate late, shape of ``late``; nan where ``late`` is not known."""
     low = np.log(alone.median) - 4 * alone.sigma
-    high = np.log(np.where(rate > 0, late.median, alone.median)) + 4 * np.where(rate > 0, late.sigma, alone.sigma)
+    high = np.maximum(np.log(late.median) + 4 * late.sigma, low + 8 * alone.sigma)
     grid = low + (high - low) * np.linspace(0, 1, GRID_POINTS)
-    with np.errstate(invalid="ignore"):
-        reached = (1 - rate) * alone.share_below(grid) + np.where(rate > 0, rate * late.share_below(grid), 0.0)
+    reached = (1 - rate) * alone.share_below(grid) + rate * late.share_below(grid)
     found = {}
-    rows = np.arange(reached.shape[0])[:, None]
-    for name in names:
-        level = int(name.rsplit("_p", 1)[1]) / 100
+    for percentile in percentiles:
+        level = int(percentile[1:]) / 100
+        right = np.maximum(np.argmax(reached >= level, axis=-1), 1)[..., None]
+        below, above = (np.take_along_axis(reached, at, axis=-1) for at in (right - 1, right))
+        left, end = (np.take_along_axis(grid, at, axis=-1) for at in (right - 1, right))
         with np.errstate(invalid="ignore", divide="ignore"):
-            right = np.clip(np.argmax(reached >= level, axis=1), 1, GRID_POINTS - 1)[:, None]
-            below, above = reached[rows, right - 1], reached[rows, right]
-            part = np.clip((level - below) / (above - below), 0, 1)
-            found[name] = np.exp(grid[rows, right - 1] + part * (grid[rows, right] - grid[rows, right - 1]))
+            part = np.minimum(np.maximum((level - below) / (above - below), 0), 1)
+        found[percentile] = np.exp(left + part * (end - left))
     return found

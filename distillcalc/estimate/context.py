@@ -30,8 +30,8 @@ class Context:
 
     Raises
     ------
-    UnknownName, InputError
-        If the teacher is not a model that has a price.
+    UnknownName, MissingPrice, InputError
+        If the teacher is not a model that has a price, or counts are given of a model that is not here.
     Retired
         If the teacher ends inside the horizon and the choices do not say to migrate.
     """
@@ -47,6 +47,7 @@ class Context:
         self._once: dict[Hashable, Any] = {}
         self._outcomes: dict[str, list[Outcome]] = {}
         self._refuse_a_retired_teacher()
+        catalog.token_prices(self.teacher, self.workload.start)  # without a price there is nothing to compare with
         self._refuse_counts_of_nobody()
         if self.choices.distillation.white_box and (self.teacher_row is None or self.teacher_row.kind != "open"):
             raise InputError(

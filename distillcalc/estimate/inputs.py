@@ -90,6 +90,7 @@ _SPECS = [
     InputSpec("choices.routing.apgr", "", 1e-3, 0.999),
 ]
 SPECS: dict[str, InputSpec] = {spec.name: spec for spec in _SPECS}
+UNSTATED = {"escalation_rate": 0.2, "apgr": 0.6}  # what a router is taken to do before anybody has said so
 LENGTHS = ("input_tokens", "output_tokens", "student_input_tokens")
 
 
@@ -160,9 +161,15 @@ class Inputs:
             elif name == "student_input_tokens" and self.scenario.workload.student_input_tokens is None:
                 value = self["input_tokens"]
             else:
-                value = np.array([[_stated(self.scenario, SPECS[name])]])
+                own = self.stated(name)
+                value = np.array([[UNSTATED.get(name, float("nan")) if own is None else own]])
             self._values[name] = value
         return self._values[name]
+
+    def stated(self, name: str) -> float | None:
+        """The scenario's own value of an input; None where it leaves it out."""
+        value = _stated(self.scenario, SPECS[name])
+        return None if np.isnan(value) else value
 
     def rows(self, start: int, stop: int) -> Inputs:
         """The scenarios from ``start`` to ``stop``, as Inputs of their own over the same months."""

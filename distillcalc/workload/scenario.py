@@ -137,14 +137,15 @@ class Routing(Frozen):
 
     Parameters
     ----------
-    escalation_rate : share of requests sent on.
-    apgr : average performance gap recovered by the router, 0.5 is a random one (RouteLLM, arXiv:2406.18665).
+    escalation_rate : share of requests sent on; left out, 0.2, which nobody has found to be enough.
+    apgr : average performance gap recovered by the router, 0.5 is a random one (RouteLLM, arXiv:2406.18665);
+        left out, 0.6, the middle of what that paper reports.
     verifier_usd_per_request : what judging each student answer costs, probes included.
     engineering_hours : building, calibrating and watching the router, once.
     """
 
-    escalation_rate: float = Field(0.2, ge=0, le=1)
-    apgr: float = Field(0.6, gt=0, lt=1)
+    escalation_rate: float | None = Field(None, ge=0, le=1)
+    apgr: float | None = Field(None, gt=0, lt=1)
     verifier_usd_per_request: float = Field(0.0, ge=0)
     engineering_hours: float = Field(40, ge=0)
 

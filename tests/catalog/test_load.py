@@ -117,6 +117,22 @@ def test_a_wrong_override_names_its_place(overrides: dict[str, Any], says: str) 
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            {"gpu_prices": {"x": {"gpu": "h100-smx", "provider": "a", "commitment": "spot", "usd_per_gpu_hour": 2}}},
+            "unknown GPU 'h100-smx'. Did you mean h100-sxm",
+        ),
+        ({"models": {"qwen3-8b": {"terms": "qwen-apache"}}}, "unknown terms 'qwen-apache'. Did you mean qwen-api, qwen-apache-weights"),
+    ],
+)
+def test_an_override_that_names_a_row_that_is_not_there_is_refused(overrides: dict[str, Any], says: str) -> None:
+    with pytest.raises(UnknownName) as error:
+        Catalog.load(overrides)
+    assert says in str(error.value)
+
+
 def test_overrides_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "ours.toml"
     file.write_text(
@@ -244,6 +260,66 @@ def test_closings_are_a_providers_own_and_in_order() -> None:
     assert catalog.closings("nobody") == []
 
 
+def test_a_model_that_is_passed_on_ends_with_its_makers() -> None:
+    catalog = with_retirements(
+        {"provider": "openai", "model": "gpt-5", "what": "shutdown", "on": date(2026, 12, 11)},
+        {"provider": "anthropic", "model": "claude-sonnet-4-5", "what": "shutdown", "on": date(2026, 11, 30)},
+    )
+    for ref, on in (
+        ("openrouter/openai/gpt-5", date(2026, 12, 11)),
+        ("openrouter/anthropic/claude-sonnet-4.5", date(2026, 11, 30)),
+    ):
+        end = catalog.shutdown(ref)
+        assert end is not None
+        assert end.on == on
+    assert catalog.shutdown("azure/gpt-5") is None, "a host with dates of its own"
+
+
+def test_a_resellers_own_date_comes_before_the_makers() -> None:
+    catalog = with_retirements(
+        {"provider": "openai", "model": "gpt-5", "what": "shutdown", "on": date(2026, 12, 11)},
+        {"provider": "openrouter", "model": "openai/gpt-5", "what": "shutdown", "on": date(2026, 12, 1)},
+    )
+    end = catalog.shutdown("openrouter/openai/gpt-5")
+    assert end is not None
+    assert end.on == date(2026, 12, 1)
+
+
+def ends(model: str, on: date, replacement: str | None = None) -> dict[str, Any]:
+    return {"provider": "a", "model": model, "what": "shutdown", "on": on, "replacement": replacement}
+
+
+def test_successors_are_followed_to_one_that_lives() -> None:
+    catalog = with_retirements(
+        ends("one", date(2027, 1, 10), "a/two"),
+        ends("two", date(2027, 6, 1), "a/three"),
+        ends("three", date(2029, 1, 1)),
+    )
+    assert catalog.successors("a/one", date(2027, 1, 10)) == []
+    assert catalog.successors("a/one", date(2027, 3, 1)) == [(date(2027, 1, 10), "a/two")]
+    assert catalog.successors("a/one", date(2028, 1, 1)) == [
+        (date(2027, 1, 10), "a/two"),
+        (date(2027, 6, 1), "a/three"),
+    ]
+    assert catalog.successors("a/three", date(2028, 1, 1)) == []
+
+
+def test_a_successor_that_ended_before_its_predecessor_is_passed_over_at_once() -> None:
+    catalog = with_retirements(ends("one", date(2027, 6, 1), "a/two"), ends("two", date(2027, 1, 1), "a/three"))
+    chain = catalog.successors("a/one", date(2028, 1, 1))
+    assert [on for on, _ in chain] == [date(2027, 6, 1), date(2027, 6, 1)]
+    assert chain[-1][1] == "a/three"
+
+
+def test_successors_in_a_circle_end() -> None:
+    catalog = with_retirements(ends("one", date(2027, 1, 1), "a/two"), ends("two", date(2027, 2, 1), "a/one"))
+    assert catalog.successors("a/one", date(2028, 1, 1)) == [(date(2027, 1, 1), "a/two")]
+
+
+def test_a_model_without_a_named_successor_has_none() -> None:
+    assert with_retirements(ends("one", date(2027, 1, 1))).successors("a/one", date(2028, 1, 1)) == []
+
+
 # What is shipped outlives the horizon it is used over
 
 
@@ -336,6 +412,13 @@ def test_equal_rentals_are_taken_by_name_not_by_their_place() -> None:
         assert provider_of(with_offers(*rows).rental("h100-sxm", "on-demand")) == "a"
 
 
+def test_a_strangers_machine_is_rented_only_where_that_is_allowed() -> None:
+    catalog = with_offers(offer("strangers", 1, tier="marketplace"), offer("cloud", 3))
+    assert provider_of(catalog.rental("h100-sxm", "on-demand")) == "cloud"
+    assert provider_of(catalog.rental("h100-sxm", "on-demand", marketplace=True)) == "strangers"
+    assert with_offers(offer("strangers", 1, tier="marketplace")).rental("h100-sxm", "on-demand") is None
+
+
 def test_the_shipped_default_training_gpu_can_be_rented() -> None:
     assert CATALOG.rental("h100-sxm", "on-demand") is not None
 
@@ -375,6 +458,16 @@ def test_a_model_without_a_row_has_its_providers() -> None:
     assert row.cache_ttl_s == 300
     assert row.output_tokens_per_s is None
     assert catalog.api("b/anything") is None
+
+
+def test_each_api_figure_says_which_row_it_is_from() -> None:
+    catalog = with_apis(
+        model={"provider": "a", "model": "b", "ttft_p50_s": 0.5, "source": "a stopwatch"},
+        provider={"provider": "a", "cache_ttl_s": 300, "ttft_p50_s": 1.0, "source": "a manual"},
+    )
+    assert catalog.api_source("a/b", "ttft_p50_s").source == "a stopwatch"
+    assert catalog.api_source("a/b", "cache_ttl_s").source == "a manual"
+    assert catalog.api_source("a/c", "ttft_p50_s").source == "a manual"
 
 
 def test_published_cache_rules() -> None:

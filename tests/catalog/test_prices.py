@@ -478,11 +478,40 @@ def total(items: dict[str, Floats]) -> Floats:
 
 def test_expected_cost_of_fixed_lengths_by_hand() -> None:
     fixed = LognormalLengths(column(1_000), column(100), 0.0, 0.0, 0.0)
-    items = TWO_TIERS.per_request(fixed, cached_tokens=600, written_tokens=100, reasoning_tokens=50)
-    # 300 x 2, 600 x 0.2, 100 x 2.5, 100 x 8, 50 x 8 per million
-    assert {item: usd.item() * 1e6 for item, usd in items.items()} == pytest.approx(
-        {"input_tokens": 600, "cached_tokens": 120, "cache_writes": 250, "output_tokens": 800, "reasoning_tokens": 400}
+    items = TWO_TIERS.per_request(
+        fixed, prefix_tokens=column(800), hit_share=0.75, write_share=0.25, reasoning_tokens=50
     )
+    # Three in four read the prefix of 800, one in four writes it: 200 x 2, 600 x 0.2, 200 x 2.5, 100 x 8, 50 x 8
+    assert {item: usd.item() * 1e6 for item, usd in items.items()} == pytest.approx(
+        {"input_tokens": 400, "cached_tokens": 120, "cache_writes": 500, "output_tokens": 800, "reasoning_tokens": 400}
+    )
+
+
+def test_a_prefix_longer_than_the_prompt_is_the_prompt() -> None:
+    # Half of the requests have 400 tokens, half 2,000; the prefix is 1,000 and always hit: cached 400 at 0.2 and
+    # 1,000 at 0.4 (the longer is in the dearer tier), in full only 1,000 at 4: (80 + 400) / 2 and 4,000 / 2.
+    items = TWO_TIERS.per_request(sampled(Points.of([400, 2_000], [0, 0])), prefix_tokens=column(1_000), hit_share=1.0)
+    assert items["cached_tokens"].item() * 1e6 == pytest.approx(240)
+    assert items["input_tokens"].item() * 1e6 == pytest.approx(2_000)
+
+
+def test_without_a_prefix_nothing_is_cached() -> None:
+    lengths = LognormalLengths(column(800, 900), column(100, 100), 0.6, 0.8, 0.2)
+    plain = TWO_TIERS.per_request(lengths, hit_share=0.9)
+    assert not {"cached_tokens", "cache_writes"} & set(plain)
+    no_prefix = TWO_TIERS.per_request(lengths, prefix_tokens=column(0, 0), hit_share=0.9)
+    assert total(no_prefix) == pytest.approx(total(plain), rel=1e-12)
+
+
+def test_hits_may_differ_by_month_and_prefixes_by_scenario() -> None:
+    rows = {"input": [[2], [2]], "cached": [[0.2], [0.2]], "cache_write": [[2], [2]], "output": [[8], [8]]}
+    lengths = LognormalLengths(column(1_000, 1_000), column(0, 0), 0.0, 0.0, 0.0)
+    items = made_up([0], rows).per_request(
+        lengths, prefix_tokens=column(500, 800), hit_share=np.array([[0.5, 1.0], [0.5, 1.0]])
+    )
+    # 250, 500 and 400, 800 tokens cached
+    assert items["cached_tokens"] * 1e6 == pytest.approx(np.array([[50, 100], [80, 160]]))
+    assert items["input_tokens"] * 1e6 == pytest.approx(np.array([[1500, 1000], [1200, 400]]))
 
 
 def test_expected_cost_over_a_tier_by_hand() -> None:
@@ -520,21 +549,47 @@ def test_expected_cost_is_the_mean_over_a_large_sample(correlation: float) -> No
 pairs = st.lists(st.tuples(numbers(100, 5_000), numbers(0, 1_000), numbers(0.01, 10)), min_size=1, max_size=20)
 
 
-@given(pairs=pairs, cached=numbers(0, 50), written=numbers(0, 50), thought=numbers(0, 500))
+@given(
+    pairs=pairs,
+    prefix=numbers(0, 6_000),
+    hits=numbers(0, 1),
+    writes=numbers(0, 1),
+    thought=numbers(0, 500),
+)
 def test_expected_cost_of_a_sample_is_the_weighted_mean(
-    pairs: list[tuple[float, float, float]], cached: float, written: float, thought: float
+    pairs: list[tuple[float, float, float]], prefix: float, hits: float, writes: float, thought: float
 ) -> None:
     x, y, w = (np.array(values) for values in zip(*pairs, strict=True))
+    writes = (1 - hits) * writes
     three = made_up(
         [0, 1000, 3000],
         {"input": [[2, 4, 3]], "cached": [[0.2, 0.4, 0.1]], "cache_write": [[2.5, 5, 6]], "output": [[8, 12, 9]]},
         request_usd=[0.001],
     )
     items = three.per_request(
-        sampled(Points.of(x, y, w)), cached_tokens=cached, written_tokens=written, reasoning_tokens=thought
+        sampled(Points.of(x, y, w)),
+        prefix_tokens=column(prefix),
+        hit_share=hits,
+        write_share=writes,
+        reasoning_tokens=thought,
     )
-    each = three.price(x, y + thought, np.full_like(x, cached), np.full_like(x, written))
+    start = np.minimum(prefix, x)
+    each = (
+        hits * three.price(x, y + thought, start)
+        + writes * three.price(x, y + thought, 0, start)
+        + (1 - hits - writes) * three.price(x, y + thought)
+    )
     assert total(items).item() == pytest.approx(np.average(each, weights=w), rel=1e-9)
+
+
+@pytest.mark.parametrize("prefix", [100.0, 700.0, 1_500.0])
+def test_expected_cost_of_a_cached_prefix_is_the_mean_over_a_large_sample(prefix: float) -> None:
+    z = np.random.default_rng(3).standard_normal(1_000_000)
+    inputs = 800 * np.exp(0.6 * z - 0.18)
+    lengths = LognormalLengths(column(800), column(0), 0.6, 0.0, 0.0)
+    expected = total(TWO_TIERS.per_request(lengths, prefix_tokens=column(prefix), hit_share=1.0)).item()
+    drawn = TWO_TIERS.price(inputs, 0, np.minimum(prefix, inputs))
+    assert abs(drawn.mean() - expected) < 4 * drawn.std() / 1_000  # four standard errors
 
 
 @given(mean=numbers(10, 1e5), more=numbers(1, 10))

@@ -44,7 +44,7 @@ def test_every_option_is_there_with_a_word_on_it() -> None:
     for option in decision.options:
         assert decision.lost_by(option)
     assert decision.lost_by(decision.recommendation or "") == "recommended"
-    assert decision.lost_by("self-host").startswith("costs $28,1")
+    assert decision.lost_by("self-host").startswith("costs $35,2")
     assert decision.lost_by("self-host-teacher").startswith("unpriced: ")
 
 

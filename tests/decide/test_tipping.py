@@ -10,7 +10,7 @@ from distillcalc.estimate.inputs import SPECS, with_inputs
 from tests.decide.scenarios import scenario
 
 
-@pytest.mark.parametrize("name", ["support-triage", "email-classification", "code-completion"])
+@pytest.mark.parametrize("name", ["support-triage", "code-completion", "private-notes"])
 def test_the_recommendation_changes_at_each_flip_and_not_before(name: str) -> None:
     sample = Scenario.load(name)
     base = recommend(sample).recommendation

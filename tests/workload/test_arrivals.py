@@ -19,9 +19,16 @@ FLAT = Profile.of(None)
 TWO_LEVELS = Profile.of((1.0,) * 84 + (3.0,) * 84)
 
 
-def hits(requests_per_day: float, distinct_prefixes: float = 1, ttl_s: float = 300, profile: Profile = FLAT) -> float:
+def hits(
+    requests_per_day: float,
+    distinct_prefixes: float = 1,
+    ttl_s: float = 300,
+    profile: Profile = FLAT,
+    *,
+    refreshed: bool = True,
+) -> float:
     share: NDArray[np.float64] = cache_hit_share(
-        np.array([requests_per_day]), np.array([distinct_prefixes]), np.array([ttl_s]), profile
+        np.array([requests_per_day]), np.array([distinct_prefixes]), np.array([ttl_s]), profile, refreshed=refreshed
     )
     return float(share[0])
 
@@ -43,6 +50,30 @@ def test_hit_share_is_that_of_a_simulated_poisson_stream() -> None:
     assert hits(8_640, distinct_prefixes=10, ttl_s=60) == pytest.approx(np.mean(gaps <= 60), abs=2e-3)
 
 
+def test_hit_share_without_a_restart_by_hand() -> None:
+    # Each entry lives for 300 s from its write and sees 3 more requests: 3 of 4 hit
+    assert hits(8_640, distinct_prefixes=10, refreshed=False) == pytest.approx(0.75)
+    # At half and one and a half times the rate: 0.25 x 1.5 / 2.5 + 0.75 x 4.5 / 5.5 = 0.15 + 0.613636
+    uneven = hits(8_640, distinct_prefixes=10, profile=TWO_LEVELS, refreshed=False)
+    assert uneven == pytest.approx(0.763636, abs=1e-6)
+
+
+def test_hit_share_without_a_restart_is_that_of_a_simulated_stream() -> None:
+    arrivals = np.cumsum(np.random.default_rng(2).exponential(scale=100, size=200_000))
+    found, written = 0, -math.inf
+    for at in arrivals:
+        if at - written <= 60:
+            found += 1
+        else:
+            written = at
+    assert hits(8_640, distinct_prefixes=10, ttl_s=60, refreshed=False) == pytest.approx(found / 200_000, abs=5e-3)
+
+
+@given(rate=numbers(1e-3, 1e9), ttl=numbers(1e-3, 1e6))
+def test_a_restart_never_hits_less(rate: float, ttl: float) -> None:
+    assert hits(rate, ttl_s=ttl, refreshed=False) <= hits(rate, ttl_s=ttl) + 1e-12
+
+
 def test_a_cache_that_forgets_at_once_never_hits() -> None:
     # For a short TTL the share is rate x TTL: 0.1 a second x 1 microsecond
     assert hits(8_640, ttl_s=1e-6) == pytest.approx(1e-7, rel=1e-6)
@@ -51,8 +82,9 @@ def test_a_cache_that_forgets_at_once_never_hits() -> None:
 
 @pytest.mark.parametrize("profile", [FLAT, TWO_LEVELS, Profile.of((0.0,) * 100 + (1.0,) * 68)])
 def test_a_cache_that_never_forgets_always_hits(profile: Profile) -> None:
-    assert hits(1, ttl_s=math.inf, profile=profile) == pytest.approx(1, abs=1e-12)
-    assert hits(1e6, ttl_s=1e9, profile=profile) == pytest.approx(1, abs=1e-12)
+    for refreshed in (True, False):
+        assert hits(1, ttl_s=math.inf, profile=profile, refreshed=refreshed) == pytest.approx(1, abs=1e-12)
+        assert hits(1e6, ttl_s=1e9, profile=profile, refreshed=refreshed) == pytest.approx(1, abs=1e-8)
 
 
 def test_hit_share_broadcasts_over_scenarios_and_months() -> None:

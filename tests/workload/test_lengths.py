@@ -292,6 +292,25 @@ def test_the_array_call_is_the_scalar_call() -> None:
         assert many.output_tokens[row, 0] == joint(mean_in=mean, correlation=0.3).above(1_000).output_tokens.item()
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.64])
+def test_each_scenario_may_have_its_own_threshold(sigma: float) -> None:
+    thresholds = (0.0, 500.0, 900.0, 2_000.0)
+    many = LognormalLengths(column(900, 900, 900, 900), column(60, 60, 60, 60), sigma, 0.8, 0.3).above(
+        column(*thresholds)
+    )
+    for row, threshold in enumerate(thresholds):
+        alone = joint(sigma_in=sigma, correlation=0.3).above(threshold)
+        for name in ("share", "input_tokens", "output_tokens"):
+            assert getattr(many, name)[row, 0] == pytest.approx(getattr(alone, name).item(), rel=1e-12)
+
+
+def test_each_scenario_of_a_sample_may_have_its_own_threshold() -> None:
+    # Above 0 all, above 150 the upper two, and of the doubled sample above 500 the upper one (600, half of the weight)
+    many = SampledLengths(POINTS, column(225, 225, 450), column(22.5, 22.5, 22.5)).above(column(0, 150, 500))
+    assert many.share[:, 0] == pytest.approx([1, 0.75, 0.5])
+    assert many.input_tokens[:, 0] == pytest.approx([225, 200, 300])
+
+
 @given(correlation=numbers(-1, 1), a=numbers(1, 1e5), b=numbers(1, 1e5))
 def test_less_lies_above_a_higher_threshold(correlation: float, a: float, b: float) -> None:
     low, high = (joint(correlation=correlation).above(t) for t in sorted((a, b)))
