@@ -381,7 +381,7 @@ def latencies(
         for level in levels:
             margin = float(ndtri(level)) * np.sqrt(mean * (cv**2 + 1) / 2 / busiest)
             batch = np.max(mean + margin, axis=2, keepdims=True)
-            tpot = tpot_s(m, load, np.clip(batch, 1.0, most), capacity.prefill)
+            tpot = tpot_s(m, load, np.minimum(np.maximum(batch, 1.0), most), capacity.prefill)
             prompt = load.input_at(level)
             reading = prefill_s(m, prompt, prompt**2)
             wait = 1 / np.maximum(1 - busy, 1e-3) if level > 0.5 else 1.0

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 Z95 = 1.6448536269514722
 GRID_POINTS = 48
+WHATS = ("ttft", "e2e")
 NOT_MEASURED_ODDS = 0.5  # of a router whose escalation rate and APGR nobody has even stated
 
 
@@ -41,7 +42,12 @@ class Cascade(Option):
             teacher = context.escalation_cost
         except (MissingPrice, UnknownName) as error:
             return unpriced(self.id, labels[0], str(error), context)
-        latency = mixed_latency(student.latency, context.teacher_latency, rate)
+        latency = mixed_latency(
+            student.latency,
+            context.teacher_latency,
+            rate,
+            context.once("after", lambda: after(context.teacher_latency)),
+        )
         outcome = Outcome(
             self.id,
             labels,
@@ -106,7 +112,16 @@ class Cascade(Option):
         return GateResult("router", np.zeros((1, 1), dtype=np.int8), lambda _: words, probability=odds)
 
 
-def mixed_latency(student: dict[str, Floats], teacher: dict[str, Floats], rate: Floats) -> dict[str, Floats]:
+def after(teacher: dict[str, Floats]) -> _Lognormal:
+    """The teacher's part of an escalated request: to the first token and to the last, shape (2, n, 1)."""
+    return _Lognormal.through(
+        *(np.stack(np.broadcast_arrays(*(teacher[f"{what}_{level}"] for what in WHATS))) for level in ("p50", "p95"))
+    )
+
+
+def mixed_latency(
+    student: dict[str, Floats], teacher: dict[str, Floats], rate: Floats, teachers_part: _Lognormal | None = None
+) -> dict[str, Floats]:
     """Latency of a cascade [s] by objective name, shape (n, 1): quantiles of a mixture.
 
     A share 1 - rate of requests ends with the student's answer, which is held back until it is judged; the
@@ -114,14 +129,12 @@ def mixed_latency(student: dict[str, Floats], teacher: dict[str, Floats], rate: 
     and p95, a sum as the log-normal with the sum's mean and variance (Fenton, 1960), and the mixture's
     distribution is inverted on a logarithmic grid. TPOT is the slower model's where anything is escalated.
     """
-    whats = ("ttft", "e2e")
     done = _Lognormal.through(student["e2e_p50"], student["e2e_p95"])
-    after = [np.stack(np.broadcast_arrays(*(teacher[f"{what}_{level}"] for what in whats))) for level in ("p50", "p95")]
-    late = done.plus(_Lognormal.through(*after))  # shape (2, n, 1): to the first token, to the last
+    late = done.plus(teachers_part if teachers_part is not None else after(teacher))
     percentiles = sorted({name.rsplit("_", 1)[1] for name in student})
     found: dict[str, Floats] = {}
     for percentile, seconds in _quantiles(done, late, rate, percentiles).items():
-        for what, mixed in zip(whats, seconds, strict=True):
+        for what, mixed in zip(WHATS, seconds, strict=True):
             found[f"{what}_{percentile}"] = np.where(rate > 0, mixed, student[f"e2e_{percentile}"])
     for name in (name for name in student if name.startswith("tpot")):
         found[name] = np.where(rate > 0, np.maximum(student[name], teacher[name]), student[name])

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from distillcalc.calendar import month_of
 from distillcalc.catalog import Catalog, ModelRow
 from distillcalc.errors import DistillcalcError, InputError, Retired, UnknownName
-from distillcalc.estimate import quality
+from distillcalc.estimate import gates, quality
 from distillcalc.estimate.distillation import labelling_usd
 from distillcalc.estimate.inputs import Inputs
-from distillcalc.estimate.outcome import Outcome
+from distillcalc.estimate.outcome import GateResult, Outcome
 from distillcalc.estimate.quality import Belief
 from distillcalc.estimate.tokens import ApiCost, api_cost
 from distillcalc.provenance import Provenance
@@ -149,6 +149,11 @@ class Context:
         return labelling_usd(self.x, self.catalog, self.teacher)
 
     @cached_property
+    def terms(self) -> GateResult:
+        """Whether the teacher's terms allow a student for the stated use."""
+        return gates.terms_gate(self.x, self.catalog, self.teacher)
+
+    @cached_property
     def teacher_ends_in(self) -> list[int]:
         """Months of the horizon in which the teacher retires: a student must then be made again."""
         months = (month_of(day, self.workload.start) for day, _ in self.teacher_successors)
@@ -159,7 +164,7 @@ class Context:
         """Shared start of the student's prompt [tokens]: what its shorter prompt leaves of the teacher's."""
         x = self.x
         cut = x["input_tokens"] - x["student_input_tokens"]
-        return np.clip(x["cacheable_prefix_tokens"] - np.maximum(cut, 0), 0, None)
+        return np.maximum(x["cacheable_prefix_tokens"] - np.maximum(cut, 0), 0)
 
     @cached_property
     def escalation_cost(self) -> ApiCost:

@@ -32,7 +32,12 @@ class HostedFineTune(Option):
                 "[overrides.finetune_prices]"
             )
             return [unpriced(self.id, "hosted fine-tune", why, context)]
-        return [self._one(context, *plan) for plan in plans]
+        # A service that is closed to this team is only shown where no other is open.
+        shut = [
+            closing is not None and closing.failed_everywhere
+            for closing in (self._closing(context, row) for _, row, _ in plans)
+        ]
+        return [self._one(context, *plan) for plan, out in zip(plans, shut, strict=True) if all(shut) or not out]
 
     def _plans(self, context: Context) -> list[Plan]:
         table, catalog = context.catalog.finetune_prices, context.catalog
@@ -78,8 +83,8 @@ class HostedFineTune(Option):
         student = catalog.model(student_id) if student_id else None
         label = f"{row.provider}/{row.base}" if student is None else f"{student.name} at {row.provider}"
         try:
-            one_off = self._making(context, key, row)
             outcome = self._served(context, key, row, label, student)
+            one_off = context.once(("making", key), lambda: self._making(context, key, row))
         except MissingPrice as error:
             return unpriced(self.id, label, str(error), context)
         ref = f"{row.provider}/{row.base}"
@@ -90,7 +95,7 @@ class HostedFineTune(Option):
         window = student.context_window if student else context.window(ref)
         outcome.gates = kept(
             [
-                gates.terms_gate(x, catalog, context.teacher),
+                context.terms,
                 licence_gate(student_id or ref, student),
                 self._closing(context, row),
                 self._takes(row, student),

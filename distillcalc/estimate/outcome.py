@@ -22,6 +22,15 @@ Verdict = Literal["pass", "fail", "unknown"]
 Status = Literal["feasible", "provisional", "unproven", "ruled-out", "unpriced"]
 PASS, UNKNOWN, FAIL = 1, 0, -1
 LIKELY = 0.75  # an unknown gate keeps an option from being recommended unless the odds are three to one
+_CODES: dict[Verdict, NDArray[np.int8]] = {
+    "pass": np.full((1, 1), PASS, dtype=np.int8),
+    "unknown": np.full((1, 1), UNKNOWN, dtype=np.int8),
+    "fail": np.full((1, 1), FAIL, dtype=np.int8),
+}
+_NAN = np.full((1, 1), np.nan)
+_FIRST = np.zeros((1, 1), dtype=np.intp)
+for _shared in (*_CODES.values(), _NAN, _FIRST):
+    _shared.setflags(write=False)  # shared by all outcomes
 _NAMES: dict[int, Verdict] = {PASS: "pass", UNKNOWN: "unknown", FAIL: "fail"}
 
 
@@ -39,11 +48,15 @@ class GateResult:
     source: str = ""
     probability: Floats | None = None
 
+    @property
+    def failed_everywhere(self) -> bool:
+        """Whether it fails in every scenario."""
+        return bool((self.code == FAIL).all())
+
     @classmethod
     def of(cls, name: str, verdict: Verdict, detail: str, source: str = "") -> GateResult:
         """A gate that is the same for every scenario."""
-        code = {"pass": PASS, "fail": FAIL, "unknown": UNKNOWN}[verdict]
-        return cls(name, np.full((1, 1), code, dtype=np.int8), lambda _: detail, source)
+        return cls(name, _CODES[verdict], lambda _: detail, source)
 
 
 @dataclass(frozen=True)
@@ -88,12 +101,12 @@ class Outcome:
 
     option: str
     labels: tuple[str, ...]
-    label_index: NDArray[np.intp] = field(default_factory=lambda: np.zeros((1, 1), dtype=np.intp))
+    label_index: NDArray[np.intp] = field(default_factory=lambda: _FIRST)
     monthly_usd: dict[str, Floats] = field(default_factory=dict)
     one_off_usd: dict[str, Floats] = field(default_factory=dict)
     latency: dict[str, Floats] = field(default_factory=dict)
     belief: Any = None
-    tokens_per_request: Floats = field(default_factory=lambda: np.full((1, 1), np.nan))
+    tokens_per_request: Floats = field(default_factory=lambda: _NAN)
     gates: list[GateResult] = field(default_factory=list)
     facts: dict[str, Floats] = field(default_factory=dict)
     provenance: dict[str, Provenance] = field(default_factory=dict)
@@ -149,12 +162,12 @@ class Outcome:
     @property
     def quality_mean(self) -> Floats:
         """Mean quality, shape (n or 1, 1); nan where unpriced."""
-        return np.full((1, 1), np.nan) if self.belief is None else np.asarray(self.belief.mean)
+        return _NAN if self.belief is None else np.asarray(self.belief.mean)
 
     @property
     def quality_sd(self) -> Floats:
         """Standard deviation of what is believed of the quality, shape (n or 1, 1); nan where unpriced."""
-        return np.full((1, 1), np.nan) if self.belief is None else np.asarray(self.belief.sd)
+        return _NAN if self.belief is None else np.asarray(self.belief.sd)
 
     def estimate(self, i: int, x: Inputs) -> Estimate:
         """The scalar estimate of scenario i of the inputs that it was evaluated for."""

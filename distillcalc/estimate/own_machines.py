@@ -33,7 +33,7 @@ class SelfHost(Option):
         add_quality(context, outcome, belief)
         outcome.gates = kept(
             [
-                gates.terms_gate(x, catalog, context.teacher),
+                context.terms,
                 licence_gate(student, row),
                 gates.privacy_gate(x, labels_from=context.teacher),
                 gates.labelling_region_gate(x, catalog, context.teacher),

@@ -220,7 +220,7 @@ def self_hosted(
     fits, holds = chosen(np.asarray(sized.fits, dtype=float)) > 0, chosen(capacity.room) >= 1
     # Where no batch meets the objectives there is no fleet to price.
     fleet_usd = np.where(usable, chosen(gpu_usd), np.nan)
-    utilisation = np.clip(np.nan_to_num(chosen(whole.utilisation)), 0, 1)
+    utilisation = np.minimum(np.maximum(np.nan_to_num(chosen(whole.utilisation)), 0), 1)
     people_usd = x["operations_hours_per_month"] * x["engineering_usd_per_hour"] * (x.days > 0)
     latency = {key: chosen(value) for key, value in by_name.items()}
     parallel = [int(n) for n in sized.tensor_parallel[:, 0, 0]]

@@ -349,7 +349,7 @@ def test_a_fleet_has_spares_and_a_least_size() -> None:
     assert found.replicas[0, 0].tolist() == [9, 9, 9]
     assert found.utilisation[0, 0, 0] == pytest.approx(10 / (9 * value(capacity.requests_per_s)))
     assert fleet(Inputs(case), capacity, 0.95, spares=False).replicas[0, 0, 0] == 7
-    wide = fleet(Inputs(case, {"min_replicas": [0, 20]}), capacity, 0.95)
+    wide = fleet(Inputs(case, {"min_replicas": [1, 20]}), capacity, 0.95)
     assert wide.busiest[0, :, 0].tolist() == [7, 20]
 
 
@@ -366,6 +366,14 @@ def test_the_busiest_hour_sizes_the_fleet_and_autoscaling_follows_the_week() -> 
     found = fleet(Inputs(scaled), capacity, 0.95)
     assert found.replicas[0, 0, 0] == pytest.approx(7.5)
     assert found.busiest[0, 0, 0] == 11
+
+
+@pytest.mark.parametrize(("commitment", "replicas"), [("on-demand", [15, 8, 5]), ("reserved-1y", [15, 15, 15])])
+def test_machines_that_are_reserved_or_owned_stay_when_the_traffic_goes(commitment: str, replicas: list[int]) -> None:
+    # 20, 10 and 5 a second, halving: 13.07 -> 14, 6.91 -> 7, and (25.26 + 8.27) / 9 = 3.73 -> 4; one spare each.
+    case = scenario({"requests_per_day": 1_728_000, "growth_per_month": -0.5}, {"serving": {"commitment": commitment}})
+    capacity = replica_capacity(toy(), load(1000, 100), objectives(tpot_p95_ms=50))
+    assert fleet(Inputs(case), capacity, 0.95).replicas[0, 0].tolist() == replicas
 
 
 # --- latency ---------------------------------------------------------------------------------------------------------
@@ -566,7 +574,7 @@ def test_the_fleet_is_stable_in_time_and_in_memory(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 10), min_size=168, max_size=168), st.floats(1, 1e7), LIMITS, st.floats(0, 5))
+@given(st.lists(st.integers(0, 10), min_size=168, max_size=168), st.floats(1, 1e7), LIMITS, st.floats(1, 5))
 def test_autoscaling_never_costs_more_than_the_fixed_fleet(
     week: list[int], requests: float, limits: dict[str, float], least: float
 ) -> None:

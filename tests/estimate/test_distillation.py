@@ -172,7 +172,7 @@ def test_what_has_no_price_is_not_free() -> None:
     with pytest.raises(UnknownName, match="unknown GPU"):
         made(scenario({}, {"distillation": {"training_gpu": "nothing"}}))
     rows = catalog()
-    with pytest.raises(MissingPrice, match="the size of Small is not public"):
+    with pytest.raises(MissingPrice, match="the size of Small is not in the catalog"):
         self_trained(Inputs(scenario()), rows, LABELS, rows.model("small"), None)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 from scipy.stats import beta
 
 from distillcalc.estimate.inputs import Inputs
@@ -20,8 +21,10 @@ from distillcalc.estimate.quality import (
     from_counts,
     general_belief,
     probability_at_least,
+    probability_of_retention,
     quality_gate,
     refs_of,
+    retention_prior,
     teacher_belief,
 )
 from distillcalc.provenance import assumed
@@ -98,18 +101,37 @@ def test_a_student_is_the_teacher_times_the_retention() -> None:
     assert found.sd[0, 0] == pytest.approx(0.72 * 0.0081250**0.5)
 
 
-def test_the_retention_that_was_stated_is_the_one_that_is_read_back() -> None:
-    kept = belief(0.9, 0.04)
-    assert belief(0.8, 0.04).times(kept).over(belief(0.8, 0.04)) is kept
+def test_a_stated_retention_answers_for_itself() -> None:
+    # However unsure the teacher is, the student keeps what it keeps: the ratio's own distribution is asked.
+    kept = belief(0.5, (1 / 12) ** 0.5)  # uniform
+    for teacher_sd in (0.001, 0.1):
+        teacher = belief(0.8, teacher_sd)
+        assert probability_of_retention(teacher.times(kept), teacher, one(0.3))[0, 0] == pytest.approx(0.7)
 
 
-def test_the_retention_of_two_measured_qualities_is_their_quotient() -> None:
-    # 0.72 / 0.9 = 0.8; relative sd sqrt(0.03^2 + 0.04^2) = 0.05.
-    found = belief(0.72, 0.72 * 0.03, measured=True).over(belief(0.9, 0.036, measured=True))
-    assert found.mean[0, 0] == pytest.approx(0.8)
-    assert found.sd[0, 0] == pytest.approx(0.04)
-    assert found.measured
-    assert not belief(0.72, 0.02, measured=True).over(belief(0.9, 0.036)).measured
+@pytest.mark.parametrize("least", [0.0, 0.4, 0.9, 1.0])
+def test_the_retention_of_two_uniform_posteriors(least: float) -> None:
+    # S and T uniform: P(S >= r T) = E[1 - r T] = 1 - r / 2.
+    flat = belief(0.5, (1 / 12) ** 0.5, measured=True)
+    assert probability_of_retention(flat, flat, one(least))[0, 0] == pytest.approx(1 - least / 2)
+
+
+@pytest.mark.parametrize(("right", "teacher_right"), [(440, 470), (460, 470), (85, 90), (9, 9)])
+def test_the_retention_of_two_posteriors_by_integration(right: int, teacher_right: int) -> None:
+    n = 500 if right > 100 else (100 if right > 10 else 10)
+    student, teacher = (from_counts(Evaluation(correct=k, total=n), "m") for k in (right, teacher_right))
+    s, t = beta(1 + right, 1 + n - right), beta(1 + teacher_right, 1 + n - teacher_right)
+    exact, _ = quad(lambda q: t.pdf(q) * s.sf(0.95 * q), 0, 1, points=[teacher_right / n], limit=200)
+    # The midpoint rule on 64 quantiles of the teacher.
+    assert probability_of_retention(student, teacher, one(0.95))[0, 0] == pytest.approx(exact, abs=2e-3)
+
+
+def test_many_posteriors_at_once_are_each_on_its_own() -> None:
+    teacher = belief(0.9, 0.02)
+    means = np.array([[0.7], [0.8], [0.9]])
+    many = probability_of_retention(Belief(means, np.full((1, 1), 0.03), assumed("t")), teacher, one(0.9))
+    alone = [probability_of_retention(belief(m.item(), 0.03), teacher, one(0.9))[0, 0] for m in means]
+    assert many.ravel().tolist() == alone
 
 
 # --- where a belief comes from ---------------------------------------------------------------------------------------
@@ -144,6 +166,25 @@ def test_a_distilled_student_is_counted_then_stated_then_presumed() -> None:
     assert stated.mean[0, 0] == pytest.approx(0.4)
     assert stated.source.kind == "given"
     assert distilled_belief(Inputs(scenario()), ("tiny",), teacher).source.kind == "assumed"
+
+
+def test_a_smaller_student_is_expected_to_keep_less() -> None:
+    # 0.90 +- 0.04 from 7 x 10^9 parameters up; 0.04 less and 0.02 wider for each halving: 3.5 is one, 1.75 two.
+    def prior(params_b: float | None) -> tuple[float, float]:
+        return retention_prior(catalog(models={"tiny": {"params_b": params_b}}).model("tiny"))
+
+    for size, expected in ((70, (0.90, 0.04)), (7, (0.90, 0.04)), (3.5, (0.86, 0.06)), (1.75, (0.82, 0.08))):
+        assert prior(size) == pytest.approx(expected)
+    assert prior(None) == retention_prior(None) == (0.90, 0.04)
+
+
+def test_retention_may_be_stated_student_by_student() -> None:
+    teacher = belief(0.8, 0.02)
+    x = Inputs(scenario({}, {"students": ["tiny", "mini"], "student_retention": {"tiny": 0.5}}))
+    assert distilled_belief(x, ("tiny",), teacher, "tiny").mean[0, 0] == pytest.approx(0.4)
+    assert distilled_belief(x, ("mini",), teacher, "mini").mean[0, 0] == pytest.approx(0.8 * RETENTION_PRIOR[0])
+    swept = Inputs(x.scenario, {"student_retention": [0.25, 0.75]})  # a sweep is of all of them
+    assert distilled_belief(swept, ("tiny",), teacher, "tiny").mean.ravel().tolist() == pytest.approx([0.2, 0.6])
 
 
 def test_a_model_as_published_has_its_measured_then_its_claimed_retention() -> None:
@@ -188,9 +229,27 @@ def test_a_random_router_is_the_straight_line() -> None:
     found = cascade_belief(belief(0.6, 0.03), belief(0.9, 0.02), one(0.3), one(0.5))
     assert found.mean[0, 0] == pytest.approx(0.69)
     assert found.sd[0, 0] == pytest.approx((0.021**2 + 0.006**2) ** 0.5)
-    assert found.retention is not None
-    # Student / teacher is 2/3; a random router keeps 2/3 + 0.3 / 3.
-    assert found.retention.mean[0, 0] == pytest.approx(2 / 3 + 0.1)
+
+
+def test_a_student_made_from_its_teacher_shares_the_teachers_error() -> None:
+    # Retention 0.8 +- 0.05, 30% of the gap recovered: 0.86 +- 0.035 of the teacher.
+    teacher = belief(0.9, 0.02)
+    found = cascade_belief(teacher.times(belief(0.8, 0.05)), teacher, one(0.3), one(0.5))
+    assert found.mean[0, 0] == pytest.approx(0.774)
+    assert found.sd[0, 0] == pytest.approx(0.774 * ((0.02 / 0.9) ** 2 + (0.035 / 0.86) ** 2) ** 0.5)
+
+
+def test_a_cascade_asks_less_of_its_student() -> None:
+    # 30% of the gap is recovered, so that keeping 0.93 of the teacher takes (0.93 - 0.3) / 0.7 = 0.9 of the student.
+    teacher, student = belief(0.9, 0.02), belief(0.85, 0.03)
+    mixed = cascade_belief(student, teacher, one(0.3), one(0.5))
+    asked = probability_of_retention(student, teacher, one(0.9))[0, 0]
+    assert probability_of_retention(mixed, teacher, one(0.93))[0, 0] == pytest.approx(asked)
+    assert 0.3 < asked < 0.95
+    # What the teacher's answers secure is certain, whatever the student does.
+    assert probability_of_retention(mixed, teacher, one(0.3))[0, 0] == 1
+    all_sent_on = cascade_belief(student, teacher, one(1.0), one(0.5))
+    assert probability_of_retention(all_sent_on, teacher, one(1.0))[0, 0] == 1
 
 
 @pytest.mark.parametrize("apgr", [0.3, 0.5, 0.6, 0.9])

@@ -53,7 +53,7 @@ def test_the_cheapest_rental_of_the_commitment() -> None:
 
     def usd(**serving: Any) -> float | None:
         found = gpu_usd_per_hour(known, "toy", Serving(**serving), 1)
-        return found[0] if found else None
+        return found.usd_per_hour if found else None
 
     assert usd() == 2
     assert usd(commitment="spot") == 1
@@ -77,7 +77,7 @@ def test_an_offer_of_eight_is_no_offer_of_one() -> None:
     one, eight = (gpu_usd_per_hour(known, "toy", Serving(), n) for n in (1, 8))
     assert one is not None
     assert eight is not None
-    assert (one[0], eight[0]) == (2, 1)
+    assert (one.usd_per_hour, eight.usd_per_hour) == (2, 1)
 
 
 def test_an_owned_gpu_costs_its_share_of_the_price_and_its_power() -> None:
@@ -85,12 +85,12 @@ def test_an_owned_gpu_costs_its_share_of_the_price_and_its_power() -> None:
     serving = Serving(commitment="owned", capex_usd_per_gpu=35_064, usd_per_kwh=0.2)
     found = gpu_usd_per_hour(catalog(), "toy", serving, 1)
     assert found is not None
-    assert found[0] == pytest.approx(1.13)
+    assert found.usd_per_hour == pytest.approx(1.13)
     # Two years, no cooling, free power: only the price is left, 2 USD.
     lean = Serving(commitment="owned", capex_usd_per_gpu=35_064, lifetime_years=2, cooling=1, usd_per_kwh=0)
     found = gpu_usd_per_hour(catalog(), "toy", lean, 1)
     assert found is not None
-    assert found[0] == pytest.approx(2)
+    assert found.usd_per_hour == pytest.approx(2)
 
 
 def test_an_owned_gpu_of_unknown_price_or_power_has_no_hourly_cost() -> None:
@@ -280,8 +280,8 @@ def test_gpus_without_a_price_are_not_free() -> None:
         hosted(scenario({}, {"serving": {"commitment": "spot"}}))
     with pytest.raises(MissingPrice, match="no on-demand price from nobody known"):
         hosted(scenario({}, {"serving": {"gpu_provider": "nobody"}}))
-    with pytest.raises(MissingPrice, match=r"\(none\)"):
-        hosted(scenario({}, {"gpus": []}))
+    with pytest.raises(MissingPrice, match="no owned price known.*give capex_usd_per_gpu"):
+        hosted(scenario({}, {"serving": {"commitment": "owned"}}))
     with pytest.raises(UnknownName, match=r"unknown GPU 'tyo'\. Did you mean toy"):
         hosted(scenario({}, {"gpus": ["tyo"]}))
 

@@ -204,9 +204,28 @@ def test_the_batchable_share_pays_the_batch_price() -> None:
     assert found.total[0, 0] == pytest.approx(0.0105)
 
 
-def test_what_is_delayed_has_no_cache_hits() -> None:
-    # Half at the cached 0.0093, half at the batch price of 0.006.
-    assert cost(cached_case(batchable_share=0.5)).total[0, 0] == pytest.approx(0.5 * 0.0093 + 0.5 * 0.006)
+def test_what_is_delayed_neither_hits_the_cache_nor_keeps_it_warm() -> None:
+    # Half of the requests are sent at once, one each two seconds: 1 - 1/sqrt 2 of them hit, and save 600 x 9 USD/M.
+    # The other half pays the batch price of 0.006.
+    hit = 1 - 0.5**0.5
+    found = cost(cached_case(batchable_share=0.5))
+    assert found.hit_share[0, 0] == pytest.approx(hit)
+    assert found.total[0, 0] == pytest.approx(0.5 * (0.012 - hit * 600 * 9e-6) + 0.5 * 0.006)
+
+
+def test_an_entry_that_a_hit_does_not_renew_expires_sooner() -> None:
+    # ln 2 arrivals per lifetime: each miss is followed by ln 2 hits, ln 2 / (1 + ln 2) of all.
+    known = catalog(apis={"acme": {"cache_ttl_refreshed": False}})
+    assert cost(cached_case(), known).hit_share[0, 0] == pytest.approx(math.log(2) / (1 + math.log(2)))
+
+
+def test_a_prompt_shorter_than_the_prefix_is_cached_whole() -> None:
+    # Half of the prompts have 200 tokens, half 1,800; of the 600 shared ones a hit reads 200 or 600, 400 on average.
+    case = cached_case(input_tokens=[200, 1800], output_tokens=100)
+    found = cost(case)
+    assert found.hit_share[0, 0] == pytest.approx(0.5)
+    assert found.usd_per_request["cached_tokens"][0, 0] == pytest.approx(0.5 * 400e-6, rel=1e-2)
+    assert found.total[0, 0] == pytest.approx(0.012 - 0.5 * 400 * 9e-6, rel=1e-3)
 
 
 def test_without_a_batch_price_the_share_pays_the_standard_price() -> None:
@@ -236,6 +255,15 @@ def test_a_shutdown_on_the_last_day_but_one_still_counts_and_the_next_day_does_n
 def test_one_that_has_ended_before_the_start_is_its_successor_throughout() -> None:
     found = cost(known=catalog(retirements={"big": {**END, "on": "2026-01-15"}}))
     np.testing.assert_allclose(np.broadcast_to(found.total, (1, 3)), [[0.0034] * 3])
+
+
+def test_a_successor_that_ends_too_is_followed_on() -> None:
+    # acme/next until 10 February, then acme/last at 1 and 1: 0.0011.
+    known = catalog(
+        retirements={"big": END, "next": {**END, "model": "next", "on": "2027-02-10", "replacement": "acme/last"}},
+        token_prices={"acme/last": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}},
+    )
+    np.testing.assert_allclose(cost(known=known).total, [[0.012, 0.0034, 0.0011]])
 
 
 def test_without_a_named_successor_the_price_goes_on() -> None:
