@@ -43,7 +43,8 @@ def near_matches(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known names nearest to a misspelt one, best first."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     wanted = name.lower()
-    close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.6)
+    close = [candidate for candidate in by_lower if len(wanted) > 3 and candidate.startswith(wanted)][:count]
+    close += difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.6)
     tails = {candidate.rsplit("/", 1)[-1]: candidate for candidate in by_lower}
     close += [tails[tail] for tail in difflib.get_close_matches(wanted.rsplit("/", 1)[-1], tails, n=count)]
     close += [candidate for candidate in by_lower if wanted in candidate]

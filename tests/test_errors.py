@@ -61,6 +61,7 @@ KNOWN = ["openai/gpt-5", "openai/gpt-5-mini", "together/Qwen/Qwen3-8B", "anthrop
     [
         ("openai/gpt5", "openai/gpt-5"),
         ("OPENAI/GPT-5", "openai/gpt-5"),  # case is not what was wrong
+        ("antropic/claude", "anthropic/claude-sonnet-4-0"),  # only as a whole
         ("qwen3-8b", "together/Qwen/Qwen3-8B"),  # the part after the last slash
         ("sonnet", "anthropic/claude-sonnet-4-0"),  # a part of a name
     ],

@@ -21,6 +21,7 @@ MAKERS: tuple[tuple[str, str], ...] = (
 
 # Those that pass requests on to the maker; others host the weights, or a copy with its own dates.
 PASSED_ON = ("openrouter", "github-copilot", "cursor")
+CLOSED = ("openai", "anthropic", "google", "x-ai")  # makers whose models nobody else can keep alive
 
 
 def maker(ref: str) -> str | None:
@@ -40,7 +41,7 @@ def passed_on(ref: str) -> str:
     """
     provider, _, model = ref.partition("/")
     found = maker(ref)
-    if provider not in PASSED_ON or found is None or found.endswith("-weights"):
+    if provider not in PASSED_ON or found not in CLOSED:
         return ref
     name = model.rsplit("/", 1)[-1].split(":", 1)[0]
     return f"{found}/{name.replace('.', '-') if found == 'anthropic' else name}"

@@ -144,7 +144,7 @@ def making_costs(
 
     per_example = input_tokens + output_tokens
     ref = known.price_ref(teacher)
-    processing: Processing = "batch" if known.has_batch_price(ref) else "standard"
+    processing: Processing = "batch" if known.has_batch_price(ref, on or date.today()) else "standard"
     quoted = known.token_prices(ref, on or date.today(), processing=processing)
     one_label = float(quoted.price(input_tokens, output_tokens))
     rent = f"{cheap:g} to {dear:g} USD per {card.name} hour, MFU {mfu[0]:g} to {mfu[1]:g}"

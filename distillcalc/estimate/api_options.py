@@ -8,7 +8,7 @@ from distillcalc.errors import DistillcalcError, InputError, MissingPrice
 from distillcalc.estimate import gates, quality
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.option import Option, licence_gate, served_by_api, unpriced
-from distillcalc.estimate.outcome import Outcome, at
+from distillcalc.estimate.outcome import Outcome
 from distillcalc.provenance import assumed
 
 
@@ -92,7 +92,7 @@ class HostedOpenStudent(Option):
         for student in context.choices.students:
             living = context.catalog.living_refs(context.catalog.model(student), context.last_day)
             if living:
-                found.append(_as_published(context, self.id, self._cheapest_that_fits(context, living)))
+                found += [_as_published(context, self.id, ref) for ref in self._cheapest_that_fit(context, living)]
                 continue
             why = (
                 f"no per-token host with a price is known for {student} over the horizon; name one with "
@@ -102,17 +102,21 @@ class HostedOpenStudent(Option):
         return found
 
     @staticmethod
-    def _cheapest_that_fits(context: Context, refs: list[str]) -> str:
-        """The host that charges least for a request of mean lengths, of those whose window holds the longest."""
-        workload = context.workload
-        longest = at(context.x.lengths.input_quantile(1 - gates.LONG_REQUEST_SHARE), 0)
+    def _cheapest_that_fit(context: Context, refs: list[str]) -> list[str]:
+        """The hosts that charge least for a request of mean lengths in some scenario, of those whose window holds it.
 
-        def key(ref: str) -> tuple[bool, float]:
+        One for a single scenario; a sweep of lengths may pass from one host to another.
+        """
+        x = context.x
+        inputs, outputs = np.broadcast_arrays(x["input_tokens"][:, 0], x["output_tokens"][:, 0])
+        longest = x.lengths.input_quantile(1 - gates.LONG_REQUEST_SHARE)[:, 0]
+        columns = []
+        for ref in refs:
             try:
-                prices = context.catalog.token_prices(ref, workload.start)
+                prices = context.catalog.token_prices(ref, context.workload.start)
             except DistillcalcError:
-                return True, float("inf")
-            short = prices.context_window is not None and prices.context_window < longest
-            return short, float(prices.price(workload.mean_input_tokens, workload.mean_output_tokens))
-
-        return min(refs, key=key)
+                columns.append(np.full(inputs.shape, np.inf))
+                continue
+            short = prices.context_window is not None and longest > prices.context_window
+            columns.append(np.where(short, 1e6, 0.0) + prices.price(inputs, outputs))
+        return [refs[i] for i in np.unique(np.argmin(columns, axis=0))]

@@ -63,7 +63,7 @@ def gpu_hours(flops: Floats, peak_tflops: float, mfu: float) -> Floats:
 def labelling_usd(x: Inputs, catalog: Catalog, teacher: str) -> tuple[Floats, Provenance]:
     """Price of the teacher's labels: labels / yield x samples x price of one answer [USD], shape (n, 1)."""
     plan = x.scenario.choices.distillation
-    batch = plan.label_processing == "batch" and catalog.has_batch_price(teacher)
+    batch = plan.label_processing == "batch" and catalog.has_batch_price(teacher, x.scenario.workload.start)
     prices = prices_over_horizon(x, catalog, teacher, "batch" if batch else "standard")
     one = sum(prices.per_request(x.lengths, reasoning_tokens=x["reasoning_tokens"]).values(), np.zeros((1, 1)))
     calls = x["labels"] / x["filter_yield"] * x["samples_per_prompt"]

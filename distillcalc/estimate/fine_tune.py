@@ -183,7 +183,10 @@ class HostedFineTune(Option):
         last_jobs = next((end for end in closings if end.what == "no-new-jobs"), None)
         if last_jobs is None:
             return None
-        again = (x["task_changes_per_year"] > 0) | bool(context.teacher_ends_in)
+        again = x["task_changes_per_year"] > 0
+        for day, _ in context.teacher_successors:  # a student is made again when its teacher is replaced
+            if day >= last_jobs.on:
+                again = again | x.ends_after(day)
         stuck = x.ends_after(last_jobs.on) & again
         if not stuck.any():
             return None

@@ -55,7 +55,7 @@ def prices_over_horizon(x: Inputs, catalog: Catalog, ref: str, processing: Proce
     start, weights = x.scenario.workload.start, x.scenario.workload.hour_weights
     found = catalog.token_prices(ref, start, x.months, processing=processing, hour_weights=weights)
     for day, successor in catalog.successors(ref, add_months(start, x.months)):
-        kind: Processing = processing if catalog.has_batch_price(successor) else "standard"
+        kind: Processing = processing if catalog.has_batch_price(successor, max(day, start)) else "standard"
         after = catalog.token_prices(successor, start, x.months, processing=kind, hour_weights=weights)
         found = found.then(max(month_of(day, start), 0), after)
     return found
@@ -109,7 +109,7 @@ def api_cost(
     batchable = x["batchable_share"]
     batch_known = True
     if batchable.any():
-        batch_known = catalog.has_batch_price(ref)
+        batch_known = catalog.has_batch_price(ref, workload.start)
         if batch_known:
             delayed = prices_over_horizon(x, catalog, ref, "batch").per_request(
                 lengths, reasoning_tokens=reasoning_tokens

@@ -124,7 +124,10 @@ def test_a_wrong_override_names_its_place(overrides: dict[str, Any], says: str) 
             {"gpu_prices": {"x": {"gpu": "h100-smx", "provider": "a", "commitment": "spot", "usd_per_gpu_hour": 2}}},
             "unknown GPU 'h100-smx'. Did you mean h100-sxm",
         ),
-        ({"models": {"qwen3-8b": {"terms": "qwen-apache"}}}, "unknown terms 'qwen-apache'. Did you mean qwen-api, qwen-apache-weights"),
+        (
+            {"models": {"qwen3-8b": {"terms": "qwen-apache"}}},
+            "unknown terms 'qwen-apache'. Did you mean qwen-apache-weights, qwen-api",
+        ),
     ],
 )
 def test_an_override_that_names_a_row_that_is_not_there_is_refused(overrides: dict[str, Any], says: str) -> None:
@@ -246,6 +249,7 @@ def test_living_refs_keep_their_order_and_lose_the_ended() -> None:
         {"provider": "b", "model": "x", "what": "shutdown", "on": date(2027, 1, 1)},
     )
     assert catalog.living_refs(row, date(2026, 12, 1)) == ["a/x", "b/x", "c/x"]
+    assert catalog.living_refs(row, date(2027, 1, 1)) == ["a/x", "b/x", "c/x"], "it lives until that day"
     assert catalog.living_refs(row, date(2027, 1, 2)) == ["a/x", "c/x"]
 
 

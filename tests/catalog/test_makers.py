@@ -41,6 +41,7 @@ def test_a_maker_is_told_by_the_models_name(ref: str, made_by: str | None) -> No
         ("openrouter/openai/gpt-5", "openai/gpt-5"),
         ("openrouter/anthropic/claude-sonnet-4.5", "anthropic/claude-sonnet-4-5"),
         ("openrouter/google/gemini-2.5-pro", "google/gemini-2.5-pro"),
+        ("openrouter/openai/gpt-5:batch", "openai/gpt-5"),
         # Not passed on: the maker itself, hosts with dates of their own, weights that anybody may host
         ("openai/gpt-5", "openai/gpt-5"),
         ("azure/gpt-5", "azure/gpt-5"),

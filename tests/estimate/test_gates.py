@@ -10,16 +10,18 @@ import pytest
 from distillcalc.catalog import Catalog
 from distillcalc.estimate.gates import (
     context_gate,
+    labelling_region_gate,
+    machine_region_gate,
     privacy_gate,
     region_gate,
     retirement_gate,
     slo_gate,
     terms_gate,
-    terms_row,
+    terms_rows,
 )
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import GateResult
-from tests.estimate.tiny import catalog, scenario
+from tests.estimate.tiny import ROWS, catalog, scenario
 
 WORDS = {1: "pass", 0: "unknown", -1: "fail", None: None}
 
@@ -30,46 +32,89 @@ def verdict(gate: GateResult | None, i: int = 0) -> str | None:
 
 # --- terms -----------------------------------------------------------------------------------------------------------
 
-PRIVATE = {"kind": "classifier", "competes_with_teacher": True}
+PRIVATE = {"kind": "classifier"}
+PRIVATE_RIVAL = {"kind": "classifier", "competes_with_teacher": True}
 SOLD = {"kind": "classifier", "distributed": True, "competes_with_teacher": True}
 RIVAL = {"competes_with_teacher": True}
 OWN = {"competes_with_teacher": False}
+RELEASED = {"distributed": True, "competes_with_teacher": False}
 UNSAID: dict[str, Any] = {}
+USES = {
+    "private": PRIVATE,
+    "private rival": PRIVATE_RIVAL,
+    "rival": RIVAL,
+    "own": OWN,
+    "unsaid": UNSAID,
+    "sold": SOLD,
+    "released": RELEASED,
+}
 
 
 @pytest.mark.parametrize(
-    ("terms", "uses"),
+    ("terms", "verdicts"),
     [
         # OpenAI Services Agreement 3.3(e): competing models are barred, private classifiers and embeddings excepted.
-        ("openai-api", {"private": "pass", "rival": "fail", "own": "pass", "unsaid": "unknown", "sold": "fail"}),
+        (
+            "openai-api",
+            {
+                "private": "pass",
+                "private rival": "unknown",
+                "rival": "fail",
+                "own": "pass",
+                "unsaid": "unknown",
+                "sold": "fail",
+                "released": "unknown",
+            },
+        ),
         # Anthropic: competing is barred, and what else is allowed is not said plainly.
-        ("anthropic-api", {"private": "unknown", "rival": "fail", "own": "unknown", "unsaid": "unknown"}),
+        (
+            "anthropic-api",
+            {"private": "unknown", "rival": "fail", "own": "unknown", "unsaid": "unknown", "released": "unknown"},
+        ),
         # DeepSeek names distillation among what its outputs may be used for.
-        ("deepseek-api", {"private": "pass", "rival": "pass", "own": "pass", "unsaid": "pass"}),
+        ("deepseek-api", dict.fromkeys(USES, "pass")),
         # Llama 2: outputs may not improve any other large language model.
         ("llama-2-licence", {"private": "unknown", "rival": "fail", "own": "fail", "unsaid": "fail"}),
     ],
 )
-def test_published_terms_by_use(terms: str, uses: dict[str, str]) -> None:
+def test_published_terms_by_use(terms: str, verdicts: dict[str, str]) -> None:
     known = Catalog.load(
         {
             "models": {"t": {"name": "T", "provider": "x", "kind": "open", "terms": terms, "price_refs": ["acme/t"]}},
             "token_prices": {"acme/t": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}},
         }
     )
-    stated = {"private": PRIVATE, "rival": RIVAL, "own": OWN, "unsaid": UNSAID, "sold": SOLD}
-    for use, expected in uses.items():
-        gate = terms_gate(Inputs(scenario(use=stated[use])), known, "acme/t")
+    for use, expected in verdicts.items():
+        gate = terms_gate(Inputs(scenario(use=USES[use])), known, "acme/t")
         assert verdict(gate) == expected, (terms, use)
         assert gate.source.startswith(f"{terms}: ")
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "deepseek", "google", "mistral"])
 def test_a_model_without_terms_of_its_own_falls_under_its_providers_api(provider: str) -> None:
-    found = terms_row(Catalog.load(), f"{provider}/some-new-model")
-    assert found is not None
-    assert found[1].surface == "api"
-    assert found[1].superseded_by is None
+    found = terms_rows(Catalog.load(), f"{provider}/some-new-model")
+    assert found
+    assert all(row.surface == "api" and row.superseded_by is None for _, row in found)
+    assert {row.provider for _, row in found} == {provider}
+
+
+def test_terms_follow_a_model_to_whoever_resells_it() -> None:
+    names = [name for name, _ in terms_rows(Catalog.load(), "openrouter/openai/gpt-some-new-one")]
+    assert "openai-api" in names
+
+
+def test_of_several_terms_the_strictest_counts() -> None:
+    known = catalog(terms={"shop": {**ROWS["terms"]["acme-api"], "not_competing": "unknown", "says": "Ask us."}})
+    gate = terms_gate(Inputs(scenario(use=OWN)), known, "acme/big")
+    assert verdict(gate) == "unknown"
+    assert gate.source.startswith("shop: ")
+
+
+def test_open_weights_at_a_host_are_under_their_licence_only() -> None:
+    known = catalog(
+        models={"big": {"kind": "open"}}, terms={"shop": {**ROWS["terms"]["acme-api"], "not_competing": "fail"}}
+    )
+    assert verdict(terms_gate(Inputs(scenario(use=OWN)), known, "acme/big")) == "pass"
 
 
 def test_terms_in_words() -> None:
@@ -152,6 +197,26 @@ def test_region() -> None:
     assert verdict(region_gate(eu, known, "nobody/x")) == "unknown"
 
 
+def test_machines_stand_somewhere() -> None:
+    x = Inputs(scenario({"region": "eu"}))
+    assert machine_region_gate(Inputs(scenario()), "cloud", "us", owned=False) is None
+    assert verdict(machine_region_gate(x, "cloud", "EU", owned=False)) == "pass"
+    assert verdict(machine_region_gate(x, "cloud", "us", owned=False)) == "fail"
+    assert verdict(machine_region_gate(x, "cloud", None, owned=False)) == "unknown"
+    assert verdict(machine_region_gate(x, "your own", None, owned=True)) == "pass"
+
+
+def test_live_prompts_leave_to_be_labelled() -> None:
+    known = catalog(apis={"acme-big": {"regions": ["us"]}})
+    live = labelling_region_gate(Inputs(scenario({"region": "eu"})), known, "acme/big")
+    assert verdict(live) == "fail"
+    assert live is not None
+    assert live.detail(0).startswith("labelling: ")
+    cleared = Inputs(scenario({"region": "eu"}, {"distillation": {"inputs": "cleared"}}))
+    assert labelling_region_gate(cleared, known, "acme/big") is None
+    assert labelling_region_gate(Inputs(scenario()), known, "acme/big") is None
+
+
 # --- retirement ------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +247,13 @@ def test_an_end_with_a_successor_passes_only_for_those_who_migrate() -> None:
         "acme/big shuts down on 2027-01-10, inside the horizon (to 2027-03-01); named successor acme/next"
     )
     assert moves is not None
-    assert moves.detail(0).endswith("migrates to acme/next")
+    assert moves.detail(0).endswith("migrates to acme/next from 2027-01-10")
+
+
+def test_an_end_before_the_start_is_told_as_such() -> None:
+    gate = retirement_gate(Inputs(scenario()), ends("2026-03-01"), "acme/big")
+    assert gate is not None
+    assert gate.detail(0) == "acme/big shut down on 2026-03-01, before the start"
 
 
 def test_a_sweep_of_horizons_fails_only_those_that_reach_the_end() -> None:
@@ -201,7 +272,16 @@ def test_the_window_holds_a_long_request_and_its_answer() -> None:
     x = Inputs(scenario({"reasoning_tokens": 50}))
     assert verdict(context_gate(x, 1150, "m")) == "pass"
     assert verdict(context_gate(x, 1149, "m")) == "fail"
-    assert context_gate(x, None, "m") is None
+
+
+def test_an_unknown_window_matters_to_long_requests_only() -> None:
+    # Any model of today takes 8,192 tokens.
+    x = Inputs(scenario(), {"input_tokens": [8092, 8093]})
+    gate = context_gate(x, None, "m")
+    assert [verdict(gate, i) for i in range(2)] == ["pass", "unknown"]
+    assert gate is not None
+    assert gate.detail(1) == "the window of m is not known; needed 8,193 tokens"
+    assert context_gate(Inputs(scenario()), None, "m") is None
 
 
 def test_one_request_in_a_thousand_may_be_longer() -> None:
@@ -218,7 +298,7 @@ def test_the_student_has_its_own_prompt() -> None:
     gate = context_gate(x, 307, "m", "student")
     assert verdict(gate) == "pass"
     assert gate is not None
-    assert gate.detail(0) == "m takes 307 tokens; p99.9 input 200 + p95 output 107"
+    assert gate.detail(0) == "m takes 307 tokens; p99.9 input and p95 output need 307"
     assert verdict(context_gate(x, 307, "m")) == "fail"
 
 

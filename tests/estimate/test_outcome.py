@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distillcalc.errors import MissingPrice
+from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import LIKELY, Estimate, GateResult, Outcome, at, plain, row
+from distillcalc.estimate.quality import Belief
 from distillcalc.provenance import assumed, derived
+from tests.estimate.tiny import scenario
 
 MONTHS = 3
-REQUESTS = np.array([[1000.0, 1000.0, 2000.0]])
 FLAT = np.ones((1, MONTHS))
 
 
@@ -24,8 +27,8 @@ def outcome(**changes: Any) -> Outcome:
         "monthly_usd": {"tokens": np.array([[10.0]]), "gpus": np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])},
         "one_off_usd": {"labels": np.array([[100.0]]), "engineering": np.array([[4.0], [6.0]])},
         "latency": {"ttft_p95": np.array([[0.5]]), "tpot_p95": np.array([[0.02]]), "e2e_p95": np.array([[np.nan]])},
-        "quality_mean": np.array([[0.8], [0.5]]),
-        "quality_sd": np.array([[0.1]]),
+        "belief": Belief(np.array([[0.8], [0.5]]), np.array([[0.1]]), assumed("a test")),
+        "tokens_per_request": np.array([[1100.0]]),
         "facts": {"replicas": np.array([[2.0]])},
         "provenance": {"tokens": derived("a formula")},
         "label_index": np.array([[0], [1]]),
@@ -34,8 +37,8 @@ def outcome(**changes: Any) -> Outcome:
     return Outcome("self-host", ("a on x", "a on y"), **fields | changes)
 
 
-def estimate(of: Outcome | None = None, i: int = 0, discount: Any = FLAT) -> Estimate:
-    return (of or outcome()).estimate(i, REQUESTS, discount, 1100.0, date(2026, 12, 1))
+def estimate(of: Outcome | None = None, i: int = 0, **workload: Any) -> Estimate:
+    return (of or outcome()).estimate(i, Inputs(scenario(workload)))
 
 
 def gates(*verdicts: str, probability: float | None = None) -> list[GateResult]:
@@ -72,6 +75,8 @@ def test_an_unpriced_option_is_never_free() -> None:
     assert math.isnan(found.present_value_usd)
     assert math.isnan(found.usd_per_1000_requests)
     assert found.to_dict()["present_value_usd"] is None
+    with pytest.raises(MissingPrice, match="call-small has no cash flow: no small model is known"):
+        found.cash_flow()
 
 
 def test_values_that_all_scenarios_share() -> None:
@@ -85,18 +90,44 @@ def test_values_that_all_scenarios_share() -> None:
 
 
 def test_an_estimate_by_hand() -> None:
-    # 140 USD over 4,000 requests of 1,100 tokens, 0.8 of them right.
+    # 140 USD over 90 days of 1,000 requests of 1,100 tokens, 0.8 of them right.
     found = estimate()
     assert found.label == "a on x"
     assert found.present_value_usd == 140
-    assert found.requests == 4000
-    assert found.usd_per_1000_requests == pytest.approx(35)
-    assert found.usd_per_correct_answer == pytest.approx(140 / 3200)
-    assert found.usd_per_mtok == pytest.approx(140 / 4.4)
+    assert found.requests == 90_000
+    assert found.usd_per_1000_requests == pytest.approx(140 / 90)
+    assert found.usd_per_correct_answer == pytest.approx(140 / 72_000)
+    assert found.usd_per_mtok == pytest.approx(140 / 99)
     assert found.monthly_usd["tokens"].tolist() == [10, 10, 10]
     assert found.monthly_total_usd.tolist() == [11, 12, 13]
     assert found.one_off_total_usd == 104
     assert found.facts == {"replicas": 2}
+
+
+def test_a_price_per_request_is_levelised() -> None:
+    # Requests to come count as little as the money to come: of an option that only costs 0.01 USD a request, a
+    # request costs 0.01 USD at any rate.
+    x = Inputs(scenario({"discount_rate": 0.5, "growth_per_month": 0.3}))
+    plain_cost = outcome(monthly_usd={"tokens": 0.01 * x.requests}, one_off_usd={}).estimate(0, x)
+    assert plain_cost.usd_per_1000_requests == pytest.approx(10)
+    assert plain_cost.requests == pytest.approx(31_000 + 40_300 + 47_320)
+    # The middles of the months lie 0.5, 1.5 and 2.5 twelfths of a year out.
+    factors = [1.5 ** (-(m + 0.5) / 12) for m in range(3)]
+    assert plain_cost.discount.tolist() == pytest.approx(factors)
+    assert plain_cost.present_value_usd == pytest.approx(
+        sum(0.01 * n * f for n, f in zip(x.requests[0], factors, strict=True))
+    )
+
+
+def test_the_gate_that_holds_it_back_most() -> None:
+    def odds(name: str, probability: float) -> GateResult:
+        return GateResult(name, np.zeros((1, 1), dtype=np.int8), lambda _: "", "", np.array([[probability]]))
+
+    assert estimate().worst_gate() == ""
+    assert (
+        estimate(outcome(gates=[*gates("unknown"), odds("quality", 0.6), odds("router", 0.5)])).worst_gate() == "router"
+    )
+    assert estimate(outcome(gates=[odds("quality", 0.6), *gates("unknown", "fail")])).worst_gate() == "g1"
 
 
 def test_the_second_scenario_is_read_from_its_own_row() -> None:

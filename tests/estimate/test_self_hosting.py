@@ -280,7 +280,7 @@ def test_gpus_without_a_price_are_not_free() -> None:
         hosted(scenario({}, {"serving": {"commitment": "spot"}}))
     with pytest.raises(MissingPrice, match="no on-demand price from nobody known"):
         hosted(scenario({}, {"serving": {"gpu_provider": "nobody"}}))
-    with pytest.raises(MissingPrice, match="no owned price known.*give capex_usd_per_gpu"):
+    with pytest.raises(MissingPrice, match=r"no owned price known.*give capex_usd_per_gpu"):
         hosted(scenario({}, {"serving": {"commitment": "owned"}}))
     with pytest.raises(UnknownName, match=r"unknown GPU 'tyo'\. Did you mean toy"):
         hosted(scenario({}, {"gpus": ["tyo"]}))

@@ -25,6 +25,8 @@ from distillcalc.estimate.outcome import Outcome
 from distillcalc.workload import Scenario, Serving
 from distillcalc.workload.lengths import LognormalLengths
 
+DAYS = np.array([31, 31, 28])  # of the three months
+
 NOTHING = Catalog({}, {}, {}, {}, {}, {}, {})
 
 SHAPE = {"layers": 10, "hidden": 100, "heads": 10, "kv_heads": 5, "head_dim": 10, "vocab": 1000}
@@ -111,6 +113,10 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+# An end of acme/big inside the horizon, with a successor at 3 and 4: 0.0034 a request.
+END = {"provider": "acme", "model": "big", "what": "shutdown", "on": "2027-01-15", "replacement": "acme/next"}
+
+
 def catalog(**tables: dict[str, dict[str, Any]]) -> Catalog:
     """The small catalog, with rows laid over it."""
     return NOTHING.with_overrides(ROWS).with_overrides(tables)
@@ -152,6 +158,12 @@ def outcomes(
 ) -> list[Outcome]:
     """Every candidate of an option."""
     return Context(Inputs(case or scenario(), arrays), known or catalog()).outcomes(option)
+
+
+def only(option: str, case: Scenario | None = None, known: Catalog | None = None, **arrays: ArrayLike) -> Outcome:
+    """The only candidate of an option."""
+    (found,) = outcomes(option, case, known, arrays)
+    return found
 
 
 def verdict(outcome: Outcome, gate: str, i: int = 0) -> str | None:

@@ -304,6 +304,12 @@ def test_each_scenario_may_have_its_own_threshold(sigma: float) -> None:
             assert getattr(many, name)[row, 0] == pytest.approx(getattr(alone, name).item(), rel=1e-12)
 
 
+def test_above_nothing_is_everything_even_without_any_input() -> None:
+    empty = LognormalLengths(column(0, 900), column(60, 60), 0.0, 0.0, 0.0)
+    for threshold in (0.0, column(0, 0)):
+        assert empty.above(threshold).output_tokens[:, 0].tolist() == [60, 60]
+
+
 def test_each_scenario_of_a_sample_may_have_its_own_threshold() -> None:
     # Above 0 all, above 150 the upper two, and of the doubled sample above 500 the upper one (600, half of the weight)
     many = SampledLengths(POINTS, column(225, 225, 450), column(22.5, 22.5, 22.5)).above(column(0, 150, 500))

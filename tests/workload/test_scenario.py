@@ -122,6 +122,13 @@ def test_machines_that_are_reserved_or_owned_stay(commitment: Any, stays: bool) 
     assert Serving(commitment=commitment).stays is stays
 
 
+@pytest.mark.parametrize("values", [{"options": ["self-hots"]}, {"students": [5]}, {"students": [5, "qwen3-8b"]}])
+def test_a_wrong_name_in_a_list_is_one_problem(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as error:
+        scenario(choices={"teacher": "a/b", **values})
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(InputError) as error:
         scenario(choices={"teacher": "a/b", "student_retention": 2}, use={"kind": "chat"})
