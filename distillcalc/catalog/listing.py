@@ -6,7 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.catalog.load import Catalog
-from distillcalc.catalog.prices import all_refs, package_version
+from distillcalc.catalog.names import all_refs, package_version
 from distillcalc.catalog.ratios import cost_ratio, model_status
 from distillcalc.catalog.schema import Commitment
 from distillcalc.errors import MissingPrice, UnknownName

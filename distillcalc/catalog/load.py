@@ -12,8 +12,9 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from distillcalc.catalog import makers, prices
-from distillcalc.catalog.prices import Processing, TokenPriceOverride, TokenPrices, split_ref
+from distillcalc.catalog import makers, names, prices
+from distillcalc.catalog.names import split_ref
+from distillcalc.catalog.prices import Processing, TokenPriceOverride, TokenPrices
 from distillcalc.catalog.schema import (
     TABLES,
     ApiRow,
@@ -162,10 +163,10 @@ class Catalog:
             raise UnknownName(
                 "model",
                 name,
-                [*self.models, *prices.all_refs()],
+                [*self.models, *names.all_refs()],
                 "Name a catalog id, or provider/model as in `distillcalc catalog prices`.",
             )
-        prices.find(name)
+        names.find(name)
         return name
 
     def token_prices(

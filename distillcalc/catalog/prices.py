@@ -1,8 +1,7 @@
 """Token prices from genai-prices, resolved once and applied to arrays.
 
 A tier is a cliff: past its threshold every token of the request is repriced, so a price is always an
-expectation over requests, never a product of totals. Which model a name means, and what its price is when
-genai-prices would quietly answer with another, is settled here too.
+expectation over requests, never a product of totals. Which model a name means is :mod:`.names`' subject.
 """
 
 from __future__ import annotations
@@ -10,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from distillcalc.calendar import add_months
-from distillcalc.errors import InputError, MissingPrice, UnknownName
+from distillcalc.catalog.names import find, package_version
+from distillcalc.errors import InputError, MissingPrice
 from distillcalc.provenance import Provenance
 from distillcalc.workload.lengths import Above, JointLengths
-
-if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, Provider
 
 Floats = NDArray[np.float64]
 Processing = Literal["standard", "batch"]
@@ -209,64 +206,6 @@ class TokenPrices:
         )
 
 
-def split_ref(ref: str) -> tuple[str, str]:
-    """("openai", "gpt-5") of "openai/gpt-5"."""
-    provider, slash, model = ref.partition("/")
-    if not slash or not provider or not model:
-        raise InputError(f"a priced model is named provider/model, for example openai/gpt-6-sol. Got {ref!r}")
-    return provider, model
-
-
-@lru_cache(maxsize=4096)
-def find(ref: str) -> tuple[Provider, ModelInfo]:
-    """The provider and model that genai-prices means by a reference, refusing its look-alikes.
-
-    genai-prices matches by prefix, so "openai/gpt-5-turbo" would quietly be priced as gpt-5; only an id
-    or an alias that it spells out is taken here.
-
-    Raises
-    ------
-    UnknownName
-        With the nearest names.
-    """
-    from genai_prices.data_snapshot import get_snapshot
-
-    provider_id, model_ref = split_ref(ref)
-    snapshot = get_snapshot()
-    provider = next((p for p in snapshot.providers if p.id == provider_id), None)
-    if provider is None:
-        raise UnknownName(
-            "provider", provider_id, [p.id for p in snapshot.providers], "It is the part before the slash."
-        )
-    # Some models' rules match only the long name that the API wants, not their own id.
-    own = next((m for m in provider.models if m.id.lower() == model_ref.lower()), None)
-    model = own or provider.find_model(model_ref, all_providers=snapshot.providers)
-    if model is None or not _spelt_out(model, model_ref):
-        known = [f"{provider_id}/{m.id}" for m in provider.models]
-        meant = f"genai-prices would price it as {provider_id}/{model.id}; name that if you mean it." if model else ""
-        raise UnknownName(
-            "model",
-            ref,
-            known,
-            meant or f'See `distillcalc catalog prices`, or give its price in [overrides.token_prices."{ref}"].',
-        )
-    return provider, model
-
-
-def _spelt_out(model: ModelInfo, ref: str) -> bool:
-    """Whether a reference is the model's id or one of the aliases its rule lists, not just a prefix match."""
-    wanted = ref.lower()
-    if model.id.lower() == wanted:
-        return True
-
-    def equals(clause: Any) -> bool:
-        if hasattr(clause, "equals"):
-            return bool(clause.equals.lower() == wanted)
-        return any(equals(inner) for inner in getattr(clause, "or_", ()))
-
-    return equals(model.match)
-
-
 def token_prices(
     ref: str,
     start: date,
@@ -425,14 +364,6 @@ def has_batch_price(ref: str, on: date | None = None) -> bool:
     )
 
 
-@cache
-def package_version() -> str:
-    """Version of the installed genai-prices, the provenance of every list price."""
-    from importlib.metadata import version
-
-    return version("genai-prices")
-
-
 def price_requests(
     ref: str,
     input_tokens: ArrayLike,
@@ -449,10 +380,3 @@ def price_requests(
     """
     prices = token_prices(ref, on or datetime.now(UTC).date(), processing=processing)
     return prices.price(input_tokens, output_tokens, cached_tokens, cache_write_tokens)
-
-
-def all_refs() -> list[str]:
-    """Every provider/model that genai-prices knows."""
-    from genai_prices.data_snapshot import get_snapshot
-
-    return [f"{provider.id}/{model.id}" for provider in get_snapshot().providers for model in provider.models]

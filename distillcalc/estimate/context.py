@@ -130,20 +130,6 @@ class Context:
         return quality.teacher_belief(self.x)
 
     @cached_property
-    def teacher_cost(self) -> ApiCost:
-        """The teacher's running cost per request."""
-        x = self.x
-        return api_cost(
-            x,
-            self.catalog,
-            self.teacher,
-            lengths=x.lengths,
-            prefix_tokens=x["cacheable_prefix_tokens"],
-            reasoning_tokens=x["reasoning_tokens"],
-            price_factor=x["teacher_price_factor"],
-        )
-
-    @cached_property
     def labels(self) -> tuple[Floats, Provenance]:
         """Price of the teacher's training labels [USD], and where it came from."""
         return labelling_usd(self.x, self.catalog, self.teacher)

@@ -8,6 +8,7 @@ Every number may be an array over scenarios. How often requests come is :mod:`.a
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -184,28 +185,28 @@ class Above:
     output_tokens: Floats
 
 
-class JointLengths:
+class JointLengths(ABC):
     """Input and output lengths together; means may be arrays of shape (n, 1) over scenarios."""
 
     mean_input: Floats
     mean_output: Floats
 
+    @abstractmethod
     def above(self, threshold: float | Floats) -> Above:
         """Partial moments above an input threshold [tokens], one for all or one a scenario, shape (n, 1)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def input_quantile(self, level: float) -> Floats:
         """Input length [tokens] at a level, shape (n, 1)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def output_quantile(self, level: float) -> Floats:
         """Output length [tokens] at a level, shape (n, 1)."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def mean_input_squared(self) -> Floats:
         """E[input^2] [tokens^2], for the attention term of prefill, shape (n, 1)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from distillcalc.catalog import Catalog, TokenPriceOverride, TokenPrices, price_requests
-from distillcalc.catalog.prices import (
-    all_refs,
-    find,
-    has_batch_price,
-    package_version,
-    split_ref,
-    token_prices,
-)
+from distillcalc.catalog.names import all_refs, find, package_version, split_ref
+from distillcalc.catalog.prices import has_batch_price, token_prices
 from distillcalc.errors import InputError, MissingPrice, UnknownName
 from distillcalc.provenance import Provenance
 from distillcalc.workload.lengths import LognormalLengths, Points, SampledLengths

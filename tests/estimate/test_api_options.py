@@ -142,6 +142,34 @@ def test_the_cheapest_living_host_is_taken() -> None:
     assert only("hosted-open-student", scenario({}, {"hosted": "host/tiny"}), known).label(0) == "host/tiny"
 
 
+def test_a_sweep_of_lengths_has_every_host_that_is_cheapest_somewhere() -> None:
+    # Dear prompts or dear answers: 1,000 x 0.1 + n x 3 against 1,000 x 0.5 + n x 1 are even at n = 200. A third
+    # host is never the cheapest.
+    known = catalog(
+        token_prices={
+            "reads/tiny": {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 3},
+            "dear/tiny": {"input_usd_per_mtok": 5, "output_usd_per_mtok": 30},
+        },
+        models={"tiny": {"price_refs": ["host/tiny", "reads/tiny", "dear/tiny"]}},
+    )
+    swept = outcomes("hosted-open-student", None, known, {"output_tokens": [1, 199, 201, 5000]})
+    assert [found.label(0) for found in swept] == ["host/tiny", "reads/tiny"]
+    least = np.min([found.monthly_total_usd[:, 0] for found in swept], axis=0)
+    for i, tokens in enumerate((1, 199, 201, 5000)):
+        alone = only("hosted-open-student", scenario({"output_tokens": tokens}), known)
+        assert alone.label(0) == ("reads/tiny" if tokens < 200 else "host/tiny")
+        assert at(alone.monthly_total_usd, 0) == least[i]
+
+
+def test_the_cheapest_host_whose_window_holds_the_requests() -> None:
+    known = catalog(
+        token_prices={"short/tiny": {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.1, "context_window": 900}},
+        models={"tiny": {"price_refs": ["host/tiny", "short/tiny"]}},
+    )
+    assert only("hosted-open-student", known=known).label(0) == "host/tiny"
+    assert only("hosted-open-student", scenario({"input_tokens": 800}), known).label(0) == "short/tiny"
+
+
 def test_counts_of_the_published_model_are_not_those_of_the_student() -> None:
     case = scenario({}, {"evaluations": {"host/tiny": {"correct": 8, "total": 8}, "tiny": {"correct": 0, "total": 8}}})
     assert at(only("hosted-open-student", case).quality_mean, 0) == pytest.approx(0.9)  # Beta(9, 1)

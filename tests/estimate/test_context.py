@@ -104,4 +104,4 @@ def test_a_named_teacher_is_the_row_it_stands_for() -> None:
     by_id, by_ref = (context(scenario({}, {"teacher": name})) for name in ("big", "acme/big"))
     assert by_id.teacher == by_ref.teacher == "acme/big"
     assert by_id.teacher_row is by_id.catalog.models["big"]
-    np.testing.assert_array_equal(by_id.teacher_cost.total, by_ref.teacher_cost.total)
+    np.testing.assert_array_equal(by_id.escalation_cost.total, by_ref.escalation_cost.total)
