@@ -139,6 +139,17 @@ def test_prices_follow_their_factor_and_their_path() -> None:
     assert at(found.facts["replica_usd_per_hour"], 0) == 1
 
 
+def test_a_reserved_machine_keeps_the_price_of_its_first_day() -> None:
+    # On demand prices fall by half in six months; what was reserved at 2 USD stays at 2.
+    known = catalog(gpu_prices={"toy-rent": {"commitment": "reserved-1y"}})
+    case = scenario(
+        {"horizon_months": 7}, {"gpu_price_change_per_year": -0.75, "serving": {"commitment": "reserved-1y"}}
+    )
+    found = hosted(case, known)
+    gpus = (found.monthly_usd["gpus_busy"] + found.monthly_usd["gpus_idle"])[0]
+    assert gpus[6] == pytest.approx(2 * 2 * 24 * 30)
+
+
 def test_a_replica_of_two_gpus_costs_two() -> None:
     # 60 x 10^9 parameters in bf16 are 120 GB: two toys.
     found = hosted(known=catalog(models={"tiny": {"params_b": 60}}))
