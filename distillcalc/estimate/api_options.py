@@ -9,7 +9,6 @@ from distillcalc.estimate import gates, quality
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.option import Option, licence_gate, served_by_api, unpriced
 from distillcalc.estimate.outcome import Outcome
-from distillcalc.provenance import assumed
 
 
 class CallTeacher(Option):
@@ -37,11 +36,7 @@ class CallTeacher(Option):
         if outcome.unpriced:
             return [outcome]
         outcome.labels = (context.teacher_label,)
-        if context.teacher_ends_in:
-            moves = sum(((x.month == month) for month in context.teacher_ends_in), np.zeros_like(x.month))
-            hours = x["migration_hours"] * x["engineering_usd_per_hour"]
-            outcome.monthly_usd["migration"] = moves * (x.days > 0) * hours
-            outcome.provenance["migration"] = assumed("migration_hours x engineering_usd_per_hour of [choices]")
+        context.add_migration(outcome)
         return [outcome]
 
 

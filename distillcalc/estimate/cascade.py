@@ -70,6 +70,7 @@ class Cascade(Option):
         )
         outcome.monthly_usd["escalations"] = teacher.total * rate * x.requests
         self._add_router(context, outcome)
+        context.add_migration(outcome)
         belief = quality.cascade_belief(student.belief, context.teacher_belief, rate, x["apgr"])
         add_quality(context, outcome, belief)
         outcome.gates = kept(

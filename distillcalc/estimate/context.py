@@ -19,7 +19,7 @@ from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import GateResult, Outcome
 from distillcalc.estimate.quality import Belief
 from distillcalc.estimate.tokens import ApiCost, api_cost
-from distillcalc.provenance import Provenance
+from distillcalc.provenance import Provenance, assumed
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
@@ -145,12 +145,14 @@ class Context:
         months = (month_of(day, self.workload.start) for day, _ in self.teacher_successors)
         return sorted({month for month in months if 0 <= month < self.x.months})
 
-    @cached_property
-    def student_prefix(self) -> Floats:
-        """Shared start of the student's prompt [tokens]: what its shorter prompt leaves of the teacher's."""
+    def add_migration(self, outcome: Outcome) -> None:
+        """Give whatever calls the teacher what moving to its successors costs, in their months."""
+        if not self.teacher_ends_in:
+            return
         x = self.x
-        cut = x["input_tokens"] - x["student_input_tokens"]
-        return np.maximum(x["cacheable_prefix_tokens"] - np.maximum(cut, 0), 0)
+        moves = np.isin(x.month, self.teacher_ends_in) & (x.days > 0)
+        outcome.monthly_usd["migration"] = moves * (x["migration_hours"] * x["engineering_usd_per_hour"])
+        outcome.provenance["migration"] = assumed("migration_hours x engineering_usd_per_hour of [choices]")
 
     @cached_property
     def escalation_cost(self) -> ApiCost:
