@@ -6,6 +6,7 @@ genai-prices names a model by who bills for it. Terms on training and announced 
 from __future__ import annotations
 
 import re
+from functools import cache
 
 # The maker's id, as in terms.toml and genai-prices, by how its models are named.
 MAKERS: tuple[tuple[str, str], ...] = (
@@ -24,6 +25,7 @@ PASSED_ON = ("openrouter", "github-copilot", "cursor")
 CLOSED = ("openai", "anthropic", "google", "x-ai")  # makers whose models nobody else can keep alive
 
 
+@cache
 def maker(ref: str) -> str | None:
     """Provider id of a model's maker, or None where its name does not tell."""
     name = ref.lower().rsplit("/", 1)[-1].removeprefix("ft:")
@@ -33,6 +35,7 @@ def maker(ref: str) -> str | None:
     return next((found for pattern, found in MAKERS if re.match(pattern, name)), None)
 
 
+@cache
 def passed_on(ref: str) -> str:
     """The maker's own provider/model behind a reference that is only passed on; else the reference itself.
 

@@ -130,6 +130,8 @@ def mixed_latency(
     and p95, a sum as the log-normal with the sum's mean and variance (Fenton, 1960), and the mixture's
     distribution is inverted on a logarithmic grid. TPOT is the slower model's where anything is escalated.
     """
+    if np.isnan(student["e2e_p50"]).all():  # a student of unknown speed makes a cascade of unknown speed
+        return dict.fromkeys(student, student["e2e_p50"])
     done = _Lognormal.through(student["e2e_p50"], student["e2e_p95"])
     late = done.plus(teachers_part if teachers_part is not None else after(teacher))
     percentiles = sorted({name.rsplit("_", 1)[1] for name in student})
