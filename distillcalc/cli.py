@@ -52,9 +52,12 @@ def recommend(
     """Recommend how to serve a scenario, with costs, gates, break-even and tipping points."""
     from distillcalc.decide import recommend as decide
     from distillcalc.workload import Scenario
+    from distillcalc.workload.files import read_rows
 
     loaded = Scenario.load(scenario)
-    decision = decide(loaded, catalog=_catalog(catalog))
+    if catalog is not None:
+        loaded = loaded.with_overrides(read_rows(catalog))
+    decision = decide(loaded)
     _console(as_json).print(decision)
     if as_json:
         print(decision.to_json())

@@ -83,10 +83,9 @@ class Catalog:
         """
         shipped = _shipped(data_folder())
         if isinstance(overrides, (str, Path)):
-            from distillcalc.workload.files import parse_toml, read_text
+            from distillcalc.workload.files import read_rows
 
-            file = Path(overrides)
-            overrides = parse_toml(read_text(file), file.name)
+            overrides = read_rows(overrides)
         return shipped.with_overrides(overrides) if overrides else shipped
 
     def with_overrides(self, overrides: Overrides) -> Catalog:
@@ -212,7 +211,10 @@ class Catalog:
                 break
             current = end.replacement
             seen.add(current)
-            chain.append((max(end.on, chain[-1][0]) if chain else end.on, current))
+            if chain and chain[-1][0] >= end.on:  # ended before it was reached: passed over
+                chain[-1] = (chain[-1][0], current)
+            else:
+                chain.append((end.on, current))
         return chain
 
     def living_refs(self, row: ModelRow, until: date) -> list[str]:
@@ -236,11 +238,13 @@ class Catalog:
         gpus: int = 1,
         *,
         marketplace: bool = False,
+        region: str | None = None,
     ) -> GpuPriceRow | None:
         """The cheapest rental of a GPU at a commitment that rents out as few as ``gpus``, or None.
 
         Offers of low confidence (medians, undated pages) count only where there is no other; machines of
-        strangers only where ``marketplace`` lets them.
+        strangers only where ``marketplace`` lets them. Where a ``region`` is asked for, machines that are known
+        to stand elsewhere do not count, and those of unknown place only where there is no other.
         """
         offers = [
             row
@@ -250,8 +254,18 @@ class Catalog:
             and row.min_gpus <= gpus
             and provider in (None, row.provider)
             and (marketplace or row.tier == "cloud")
+            and (region is None or row.region is None or row.region.lower() == region.lower())
         ]
-        return min(offers, key=lambda row: (row.confidence == "low", row.usd_per_gpu_hour, row.provider), default=None)
+        return min(
+            offers,
+            key=lambda row: (
+                region is not None and row.region is None,
+                row.confidence == "low",
+                row.usd_per_gpu_hour,
+                row.provider,
+            ),
+            default=None,
+        )
 
     def api(self, ref: str) -> ApiRow | None:
         """What is known of a model's API: the model's own row over its provider's, field by field."""

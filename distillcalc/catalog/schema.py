@@ -75,7 +75,9 @@ class ModelRow(Row):
     licence: str = ""
     terms: str | None = None  # row of terms.toml that governs training on this model's outputs
     released: date | None = None
-    retention: dict[str, float] = {}  # student score / teacher score, by benchmark, from `source`
+    retention: dict[
+        str, Annotated[float, Field(gt=0, le=2)]
+    ] = {}  # student score / teacher score, by benchmark, from `source`
     claimed_retention: tuple[float, float] | None = None  # low, high, as the article claims
     claimed_cost_ratio: tuple[float, float] | None = None  # teacher price / student price, as the article claims
     claim: str = ""  # the article's own key achievement or claim, as it puts it

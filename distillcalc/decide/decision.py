@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,6 @@ from distillcalc.workload.scenario import Scenario
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-ELIGIBLE = ("feasible", "provisional")
 WORTH_MEASURING = 0.1  # share of the cost that an unproven option must save to be worth a look
 
 
@@ -72,17 +72,20 @@ class Decision:
 
     @cached_property
     def opportunity(self) -> Estimate | None:
-        """The cheapest option that is a tenth cheaper than the recommended one but not proven good enough yet."""
-        limit = float("inf")
-        if self.recommendation:
-            limit = self.options[self.recommendation].present_value_usd * (1 - WORTH_MEASURING)
+        """The option that is not proven good enough yet and would save most on average: odds x saving.
+
+        Only where it would save a tenth at least.
+        """
+        cost = self.options[self.recommendation].present_value_usd if self.recommendation else float("inf")
         unproven = [
-            e
+            estimate
             for group in self.candidates.values()
-            for e in group
-            if e.status == "unproven" and e.present_value_usd < limit
+            for estimate in group
+            if estimate.status == "unproven" and estimate.present_value_usd < cost * (1 - WORTH_MEASURING)
         ]
-        return min(unproven, key=lambda e: e.present_value_usd, default=None)
+        if math.isinf(cost):
+            return min(unproven, key=lambda e: e.present_value_usd, default=None)
+        return max(unproven, key=lambda e: e.odds * (cost - e.present_value_usd), default=None)
 
     @cached_property
     def break_even(self) -> dict[str, BreakEven]:
@@ -93,7 +96,7 @@ class Decision:
         return {
             name: break_even(self.scenario, self.catalog, estimate, teacher)
             for name, estimate in self.options.items()
-            if name != "call-teacher" and not estimate.unpriced
+            if name != "call-teacher" and math.isfinite(estimate.present_value_usd)
         }
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import Any
 
 from distillcalc.catalog import Catalog
 from distillcalc.decide.break_even import payback_months
-from distillcalc.decide.decision import ELIGIBLE, Decision
+from distillcalc.decide.decision import Decision
 from distillcalc.decide.table import compared, evaluate
 from distillcalc.decide.words import duration, usd
 from distillcalc.errors import InputError
@@ -57,7 +57,8 @@ def recommend(
     known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
     block = evaluate(Inputs(scenario), known, compared(scenario))
     options = {name: block.estimate(name) for name in block.candidates}
-    eligible = sorted((e for e in options.values() if e.status in ELIGIBLE), key=lambda e: e.present_value_usd)
+    passing = (estimate for name, estimate in options.items() if block.eligible[name][0])
+    eligible = sorted(passing, key=lambda e: e.present_value_usd)
     best = eligible[0] if eligible else None
     return Decision(
         scenario=scenario,
@@ -113,7 +114,8 @@ def _reason(best: Estimate | None, eligible: list[Estimate], options: dict[str, 
         if months_to_pay is None
         else (", cheaper from the first day" if months_to_pay == 0 else f", pays back in {duration(months_to_pay)}")
     )
-    return f"{name}: {cost} against {usd(teacher.present_value_usd)} for calling the big model, {share:.0%} less{paid}."
+    percent = f"{share:.0%}" if share < 0.995 else f"{share:.1%}"
+    return f"{name}: {cost} against {usd(teacher.present_value_usd)} for calling the big model, {percent} less{paid}."
 
 
 def _held_back(estimate: Estimate) -> str:
@@ -130,7 +132,8 @@ def _warnings(scenario: Scenario, catalog: Catalog, options: dict[str, Estimate]
         )
     if not scenario.choices.evaluations and scenario.choices.teacher_quality is None:
         found.append(
-            "No model has been measured on this task: every quality is a prior. Give counts in [choices.evaluations]."
+            "No model has been measured on this task: qualities are stated or assumed. "
+            "Give counts in [choices.evaluations]."
         )
     thinking = [
         student

@@ -66,8 +66,7 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = [("still to find out", condition) for condition in decision.conditions]
     if decision.opportunity is not None:
         e = decision.opportunity
-        odds = min((g.probability for g in e.gates if g.probability is not None), default=None)
-        chance = f", if it proves good enough (P {odds:.2f})" if odds is not None else ""
+        chance = f", if it proves good enough (P {e.odds:.2f})"
         found.append(
             (
                 "worth measuring",
@@ -90,7 +89,7 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
             else "never cheaper than calling the big model, at any volume"
         )
         if result.utilisation is not None:
-            parts.append(f"its machines are then {result.utilisation:.1%} busy")
+            parts.append(f"its machines are then {result.utilisation:.1%} busy in the first month")
         found.append((f"break-even of {name}", "; ".join(parts)))
     found += [("tipping point", tipping_words(point)) for point in decision.tipping_points[:MOST_TIPPING_POINTS]]
     found += [("rule of thumb", str(check).removeprefix("rule of thumb, ")) for check in decision.rules]

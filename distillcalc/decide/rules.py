@@ -168,6 +168,7 @@ def _economics(decision: Decision) -> str:
         return "No own student could be priced."
     estimate, teacher = decision.options[student], decision.options["call-teacher"]
     months = decision.scenario.workload.horizon_months
+    span = f"{months} month{'s' if months > 1 else ''}"
     words = (
         f"An own student ({estimate.label}) takes {usd(estimate.one_off_total_usd)} once and "
         f"{usd(float(estimate.monthly_total_usd[0]))} in the first month, against "
@@ -175,9 +176,9 @@ def _economics(decision: Decision) -> str:
     )
     intervals = decision.break_even[student].requests_per_day if student in decision.break_even else ()
     if intervals:
-        words += f"; over {months} months it is the cheaper of the two {volumes(intervals)}."
+        words += f"; over {span} it is the cheaper of the two {volumes(intervals)}."
     else:
-        words += f"; over {months} months it is never the cheaper of the two at any volume."
+        words += f"; over {span} it is never the cheaper of the two at any volume."
     doubts = [g for g in estimate.open_questions() if g.probability is not None and g.probability < LIKELY]
     blocking = estimate.failing() or doubts
     if blocking and student != decision.recommendation:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from distillcalc.catalog import Catalog
 from distillcalc.decide.table import Block, blocks, compared, table_of
+from distillcalc.estimate.inputs import Inputs, with_inputs
 from distillcalc.estimate.outcome import FAIL
 from distillcalc.workload.scenario import Scenario
 
@@ -43,6 +44,9 @@ def sweep(scenario: Scenario, inputs: Mapping[str, ArrayLike], *, catalog: Catal
     """
     import pandas as pd
 
+    horizons = np.unique(np.asarray(inputs.get("horizon_months", []), dtype=float))
+    if len(horizons) > 1:
+        return _by_horizon(scenario, inputs, catalog)
     known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
     options = compared(scenario)
     parts = list(blocks(scenario, known, inputs, options))
@@ -64,6 +68,34 @@ def sweep(scenario: Scenario, inputs: Mapping[str, ArrayLike], *, catalog: Catal
     for name in details[0]:
         columns[name] = np.concatenate([detail[name] for detail in details]).ravel()
     return pd.DataFrame(columns)
+
+
+def _by_horizon(scenario: Scenario, inputs: Mapping[str, ArrayLike], catalog: Catalog | None) -> pd.DataFrame:
+    """A sweep over several horizons: one sweep for each, since which models live through it depends on it."""
+    import pandas as pd
+
+    checked = Inputs(scenario, inputs)
+    months = checked.swept["horizon_months"][:, 0]
+    parts = []
+    for value in np.unique(months):
+        rows = np.flatnonzero(months == value)
+        own = {
+            name: v[rows, 0] if len(v) > 1 else v[0, 0] for name, v in checked.swept.items() if name != "horizon_months"
+        }
+        part = sweep(
+            with_inputs(scenario, {"horizon_months": value}),
+            own | {"horizon_months": np.full(len(rows), value)},
+            catalog=catalog,
+        )
+        part["scenario"] = rows[part["scenario"]]
+        parts.append(part)
+    whole = pd.concat(parts, ignore_index=True)
+    for name in ("option", "label", "status"):
+        whole[name] = pd.Categorical(
+            whole[name], list(dict.fromkeys(c for part in parts for c in part[name].cat.categories))
+        )
+    whole = whole.sort_values(["scenario", "option"], kind="stable", ignore_index=True)
+    return whole[["scenario", *inputs, *(name for name in whole if name not in ("scenario", *inputs))]]
 
 
 def _categorical(codes: NDArray[Any], names: Sequence[str]) -> pd.Categorical[str]:

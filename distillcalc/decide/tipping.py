@@ -143,7 +143,10 @@ class _Search:
         self.own: dict[str, float] = {}
 
     def stated(self, name: str) -> float | None:
-        return self.x.stated(name)
+        """The value that the scenario is computed with; None where counts stand over it, or nothing is stated."""
+        counts = self.scenario.choices.evaluations.keys()
+        overruled = {"teacher_quality": {"teacher"}, "student_retention": set(self.scenario.choices.students)}
+        return None if overruled.get(name, set()) & counts else self.x.stated(name)
 
     def grid(self, name: str) -> Floats | None:
         """Values to search, rising, with the scenario's own among them; None where there is nothing to search."""

@@ -6,9 +6,10 @@ import numpy as np
 
 from distillcalc.errors import DistillcalcError, InputError, MissingPrice
 from distillcalc.estimate import gates, quality
+from distillcalc.estimate.api_latency import api_latency
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.option import Option, licence_gate, served_by_api, unpriced
-from distillcalc.estimate.outcome import Outcome
+from distillcalc.estimate.outcome import GateResult, Outcome
 
 
 class CallTeacher(Option):
@@ -26,10 +27,7 @@ class CallTeacher(Option):
             belief=context.teacher_belief,
             extra_gates=[
                 gates.retirement_gate(x, context.catalog, ref, migrates=context.migrates),
-                *(
-                    gates.context_gate(x, context.window(successor), successor)
-                    for _, successor in context.teacher_successors
-                ),
+                *self._succeeding(context),
             ],
             price_factor=x["teacher_price_factor"],
         )
@@ -38,6 +36,21 @@ class CallTeacher(Option):
         outcome.labels = (context.teacher_label,)
         context.add_migration(outcome)
         return [outcome]
+
+    @staticmethod
+    def _succeeding(context: Context) -> list[GateResult | None]:
+        """What must hold of the models that the teacher is followed by, from their days on."""
+        x, catalog = context.x, context.catalog
+        found: list[GateResult | None] = []
+        for day, ref in context.teacher_successors:
+            latency, source = api_latency(x, catalog, ref, x.lengths, x["reasoning_tokens"])
+            own = (
+                gates.context_gate(x, context.window(ref), ref),
+                gates.region_gate(x, catalog, ref),
+                gates.slo_gate(x, latency, str(source)),
+            )
+            found += [gates.from_day(x, gate, day) for gate in own]
+        return found
 
 
 def _as_published(context: Context, option: str, ref: str) -> Outcome:
@@ -98,7 +111,7 @@ class HostedOpenStudent(Option):
 
     @staticmethod
     def _cheapest_that_fit(context: Context, refs: list[str]) -> list[str]:
-        """The hosts that charge least for a request of mean lengths in some scenario, of those whose window holds it.
+        """The hosts that charge least for a request of mean lengths in some scenario, of those that can serve it.
 
         One for a single scenario; a sweep of lengths may pass from one host to another.
         """
@@ -113,5 +126,8 @@ class HostedOpenStudent(Option):
                 columns.append(np.full(inputs.shape, np.inf))
                 continue
             short = prices.context_window is not None and longest > prices.context_window
-            columns.append(np.where(short, 1e6, 0.0) + prices.price(inputs, outputs))
+            api = context.catalog.api(ref)
+            asked = context.workload.region
+            away = bool(asked and api and api.regions and asked.lower() not in {r.lower() for r in api.regions})
+            columns.append(np.where(short | away, 1e6, 0.0) + prices.price(inputs, outputs))
         return [refs[i] for i in np.unique(np.argmin(columns, axis=0))]

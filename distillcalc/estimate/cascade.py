@@ -10,13 +10,14 @@ from distillcalc.estimate import gates, quality
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.distillation import people_sources
 from distillcalc.estimate.option import Option, add_quality, kept, unpriced
-from distillcalc.estimate.outcome import GateResult, Outcome
+from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome
 from distillcalc.provenance import assumed, derived, given
 
 Floats = NDArray[np.float64]
 
 Z95 = 1.6448536269514722
-GRID_POINTS = 48
+Z99 = 2.3263478740408408
+GRID_POINTS = 32  # of each part
 WHATS = ("ttft", "e2e")
 NOT_MEASURED_ODDS = 0.5  # of a router whose escalation rate and APGR nobody has even stated
 
@@ -42,12 +43,13 @@ class Cascade(Option):
             teacher = context.escalation_cost
         except (MissingPrice, UnknownName) as error:
             return unpriced(self.id, labels[0], str(error), context)
-        latency = mixed_latency(
-            student.latency,
-            context.teacher_latency,
-            rate,
-            context.once("after", lambda: after(context.teacher_latency)),
-        )
+        teachers_part = context.once("after", lambda: after(context.teacher_latency))
+        latency = mixed_latency(student.latency, context.teacher_latency, rate, teachers_part)
+        at_least = None
+        if np.isnan(student.latency["e2e_p50"]).all() and context.workload.slo.objectives():
+            # Nobody knows how fast the student is; the teacher's share alone may be too slow.
+            at_once = dict.fromkeys(student.latency, np.full((1, 1), 1e-6))
+            at_least = mixed_latency(at_once, context.teacher_latency, rate, teachers_part)
         outcome = Outcome(
             self.id,
             labels,
@@ -77,10 +79,11 @@ class Cascade(Option):
             [
                 *(gate for gate in student.gates if gate.name not in ("quality", "slo", "privacy")),
                 gates.privacy_gate(x, external=context.teacher),
-                gates.region_gate(x, catalog, context.teacher),
-                gates.context_gate(x, context.window(context.teacher), context.teacher),
+                context.teacher_region,
+                context.teacher_context,
                 gates.retirement_gate(x, catalog, context.teacher, migrates=context.migrates),
-                gates.slo_gate(x, latency, str(outcome.provenance["latency"])),
+                gates.slo_gate(x, latency, str(outcome.provenance["latency"]), at_least=at_least),
+                self._fleet_gate(student),
                 self._router_gate(context),
                 quality.quality_gate(x, belief, context.teacher_belief),
             ]
@@ -101,6 +104,15 @@ class Cascade(Option):
         if routing.verifier_usd_per_request:
             outcome.monthly_usd["verifier"] = routing.verifier_usd_per_request * x.requests
             outcome.provenance["verifier"] = given("verifier_usd_per_request of [choices.routing]")
+
+    @staticmethod
+    def _fleet_gate(student: Outcome) -> GateResult | None:
+        """A student that no machine serves within the objectives has no fleet, and no price, behind a router either."""
+        lacking = np.isnan(student.monthly_total_usd).any(axis=1, keepdims=True)
+        if not lacking.any():
+            return None
+        code = np.where(lacking, FAIL, PASS).astype(np.int8)
+        return GateResult("fleet", code, lambda i: "no machine serves the student within the objectives")
 
     @staticmethod
     def _router_gate(context: Context) -> GateResult:
@@ -126,54 +138,69 @@ def mixed_latency(
     """Latency of a cascade [s] by objective name, shape (n, 1): quantiles of a mixture.
 
     A share 1 - rate of requests ends with the student's answer, which is held back until it is judged; the
-    rest take the student's time and then the teacher's. Each part is taken as the log-normal through its p50
-    and p95, a sum as the log-normal with the sum's mean and variance (Fenton, 1960), and the mixture's
-    distribution is inverted on a logarithmic grid. TPOT is the slower model's where anything is escalated.
+    rest take the student's time and then the teacher's. The student's part goes through its known percentiles,
+    log-normal between them; the sum is the log-normal with the sum's mean and variance (Fenton, 1960); the
+    mixture's distribution is inverted on the quantiles of both. No percentile is below the student's own, and
+    the first token never after the last. TPOT is the slower model's where anything is escalated.
     """
     if np.isnan(student["e2e_p50"]).all():  # a student of unknown speed makes a cascade of unknown speed
         return dict.fromkeys(student, student["e2e_p50"])
-    done = _Lognormal.through(student["e2e_p50"], student["e2e_p95"])
-    late = done.plus(teachers_part if teachers_part is not None else after(teacher))
+    alone = _Lognormal.through(student["e2e_p50"], student["e2e_p95"], student.get("e2e_p99"))
+    late = alone.plus(teachers_part if teachers_part is not None else after(teacher))
     percentiles = sorted({name.rsplit("_", 1)[1] for name in student})
     found: dict[str, Floats] = {}
-    for percentile, seconds in _quantiles(done, late, rate, percentiles).items():
-        for what, mixed in zip(WHATS, seconds, strict=True):
-            found[f"{what}_{percentile}"] = np.where(rate > 0, mixed, student[f"e2e_{percentile}"])
+    for percentile, seconds in _quantiles(alone, late, rate, percentiles).items():
+        own = student[f"e2e_{percentile}"]
+        first, last = (np.where(rate > 0, np.maximum(mixed, own), own) for mixed in seconds)
+        found[f"ttft_{percentile}"], found[f"e2e_{percentile}"] = np.minimum(first, last), last
     for name in (name for name in student if name.startswith("tpot")):
         found[name] = np.where(rate > 0, np.maximum(student[name], teacher[name]), student[name])
     return found
 
 
 class _Lognormal:
-    """A latency by its median and the spread of its logarithm, shape (n, 1) each."""
+    """A latency by its median and the spread of its logarithm, a wider spread beyond p95 where p99 is known."""
 
-    def __init__(self, median: Floats, sigma: Floats) -> None:
-        self.median, self.sigma = median, sigma
+    def __init__(self, median: Floats, sigma: Floats, tail: Floats | None = None) -> None:
+        self.log_median, self.sigma = np.log(median), sigma
+        self.tail = sigma if tail is None else tail
 
     @classmethod
-    def through(cls, p50: Floats, p95: Floats) -> _Lognormal:
-        ratio = np.maximum(p95 / np.maximum(p50, 1e-12), 1.0)
-        return cls(np.maximum(p50, 1e-12), np.maximum(np.log(ratio) / Z95, 1e-6))
+    def through(cls, p50: Floats, p95: Floats, p99: Floats | None = None) -> _Lognormal:
+        middle = np.maximum(p50, 1e-12)
+        sigma = np.maximum(np.log(np.maximum(p95 / middle, 1.0)) / Z95, 1e-6)
+        if p99 is None:
+            return cls(middle, sigma)
+        return cls(middle, sigma, np.maximum(np.log(np.maximum(p99 / np.maximum(p95, 1e-12), 1.0)) / (Z99 - Z95), 1e-6))
 
     def plus(self, other: _Lognormal) -> _Lognormal:
         grown, other_grown = np.exp(self.sigma**2), np.exp(other.sigma**2)
-        mine, others = self.median * np.sqrt(grown), other.median * np.sqrt(other_grown)
+        mine, others = np.exp(self.log_median) * np.sqrt(grown), np.exp(other.log_median) * np.sqrt(other_grown)
         mean = mine + others
         variance = mine**2 * (grown - 1) + others**2 * (other_grown - 1)
         spread = np.log1p(variance / mean**2)
-        return _Lognormal(np.asarray(mean * np.exp(-spread / 2)), np.asarray(np.sqrt(spread)))
+        return _Lognormal(np.asarray(mean * np.exp(-spread / 2)), np.asarray(np.maximum(np.sqrt(spread), 1e-6)))
+
+    def log_at(self, z: Floats) -> Floats:
+        """Logarithm of the quantile at a standard normal level."""
+        return np.asarray(self.log_median + self.sigma * np.minimum(z, Z95) + self.tail * np.maximum(z - Z95, 0))
 
     def share_below(self, log_seconds: Floats) -> Floats:
         from scipy.special import ndtr
 
-        return np.asarray(ndtr((log_seconds - np.log(self.median)) / self.sigma))
+        z = (log_seconds - self.log_median) / self.sigma
+        if self.tail is not self.sigma:
+            beyond = Z95 + (log_seconds - self.log_median - Z95 * self.sigma) / self.tail
+            z = np.where(z > Z95, beyond, z)
+        return np.asarray(ndtr(z))
 
 
 def _quantiles(alone: _Lognormal, late: _Lognormal, rate: Floats, percentiles: list[str]) -> dict[str, Floats]:
     """Percentiles of (1 - rate) alone + rate late, shape of ``late``; nan where ``late`` is not known."""
-    low = np.log(alone.median) - 4 * alone.sigma
-    high = np.maximum(np.log(late.median) + 4 * late.sigma, low + 8 * alone.sigma)
-    grid = low + (high - low) * np.linspace(0, 1, GRID_POINTS)
+    levels = np.linspace(-4.0, 4.0, GRID_POINTS)
+    shape = (*np.broadcast_shapes(alone.log_median.shape, late.log_median.shape)[:-1], GRID_POINTS)
+    grid = np.concatenate([np.broadcast_to(part.log_at(levels), shape) for part in (alone, late)], axis=-1)
+    grid = np.sort(grid, axis=-1)
     reached = (1 - rate) * alone.share_below(grid) + rate * late.share_below(grid)
     found = {}
     for percentile in percentiles:
@@ -182,6 +209,6 @@ def _quantiles(alone: _Lognormal, late: _Lognormal, rate: Floats, percentiles: l
         below, above = (np.take_along_axis(reached, at, axis=-1) for at in (right - 1, right))
         left, end = (np.take_along_axis(grid, at, axis=-1) for at in (right - 1, right))
         with np.errstate(invalid="ignore", divide="ignore"):
-            part = np.minimum(np.maximum((level - below) / (above - below), 0), 1)
-        found[percentile] = np.exp(left + part * (end - left))
+            part = np.where(above > below, (level - below) / (above - below), 1.0)
+        found[percentile] = np.where(np.isnan(late.log_median), np.nan, np.exp(left + part * (end - left)))
     return found

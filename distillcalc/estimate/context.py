@@ -83,16 +83,20 @@ class Context:
 
     def _refuse_counts_of_nobody(self) -> None:
         """Counts under a name that stands for nothing here would be lost in silence."""
-        known = {"teacher", *self.choices.students, *(self.choices.fine_tunes or ()), *self.catalog.finetune_prices}
+        known = {"teacher", *self.choices.students, *self.catalog.finetune_prices}
         for name in self.choices.evaluations:
-            if name not in known and "/" not in name and " at " not in name:
-                raise UnknownName(
-                    "model",
-                    name,
-                    known,
-                    'Counts in [choices.evaluations] are of "teacher", of a student by its '
-                    "catalog id, or of a published model by provider/model.",
-                )
+            if name in known:
+                continue
+            if "/" in name:
+                self.catalog.price_ref(name)  # refuses what no provider offers, with the nearest names
+                continue
+            raise UnknownName(
+                "model",
+                name,
+                known,
+                'Counts in [choices.evaluations] are of "teacher", of a student by its catalog id, of a fine-tune by '
+                "the key of its price, or of a published model by provider/model.",
+            )
         stated = self.choices.student_retention
         for name in stated if isinstance(stated, dict) else ():
             if name not in self.choices.students:
@@ -131,13 +135,35 @@ class Context:
 
     @cached_property
     def labels(self) -> tuple[Floats, Provenance]:
-        """Price of the teacher's training labels [USD], and where it came from."""
+        """Price of the teacher's training labels in each month [USD], shape (n, months), and its origin."""
         return labelling_usd(self.x, self.catalog, self.teacher)
 
+    def of_teachers(self, gate: Callable[[str], GateResult | None]) -> GateResult | None:
+        """A gate of the teacher and, from their days on, of the models that it is followed by: the strictest."""
+        later = (gates.from_day(self.x, gate(ref), day) for day, ref in self.teacher_successors)
+        return gates.strictest([gate(self.teacher), *later])
+
     @cached_property
-    def terms(self) -> GateResult:
+    def teacher_region(self) -> GateResult | None:
+        """Whether the teacher keeps data in the region asked for."""
+        return self.of_teachers(lambda ref: gates.region_gate(self.x, self.catalog, ref))
+
+    @cached_property
+    def teacher_context(self) -> GateResult | None:
+        """Whether requests fit the teacher's context window."""
+        return self.of_teachers(lambda ref: gates.context_gate(self.x, self.window(ref), ref))
+
+    @cached_property
+    def labelling_region(self) -> GateResult | None:
+        """Whether live prompts stay in the region asked for while they are labelled."""
+        return self.of_teachers(lambda ref: gates.labelling_region_gate(self.x, self.catalog, ref))
+
+    def terms_of(self, stays_at: str | None = None) -> GateResult | None:
         """Whether the teacher's terms allow a student for the stated use."""
-        return gates.terms_gate(self.x, self.catalog, self.teacher)
+        return self.once(
+            ("terms", stays_at),
+            lambda: self.of_teachers(lambda ref: gates.terms_gate(self.x, self.catalog, ref, stays_at)),
+        )
 
     @cached_property
     def teacher_ends_in(self) -> list[int]:

@@ -24,7 +24,7 @@ TEACHER_FORWARD_FLOPS_PER_PARAMETER = 2.0
 
 @dataclass(frozen=True)
 class OneOff:
-    """Cost of making a student, and of making it again, by item: USD of shape (n or 1, 1)."""
+    """Cost of making a student by item, (n or 1, 1), and of making it again in each month, (n or 1, months) [USD]."""
 
     items: dict[str, Floats]
     repeat: Floats
@@ -61,13 +61,16 @@ def gpu_hours(flops: Floats, peak_tflops: float, mfu: float) -> Floats:
 
 
 def labelling_usd(x: Inputs, catalog: Catalog, teacher: str) -> tuple[Floats, Provenance]:
-    """Price of the teacher's labels: labels / yield x samples x price of one answer [USD], shape (n, 1)."""
+    """Price of the teacher's labels in each month: labels / yield x samples x price of one answer [USD].
+
+    Shape (n or 1, months): what is labelled later is paid at the price of its month, and by the teacher of it.
+    """
     plan = x.scenario.choices.distillation
     batch = plan.label_processing == "batch" and catalog.has_batch_price(teacher, x.scenario.workload.start)
     prices = prices_over_horizon(x, catalog, teacher, "batch" if batch else "standard")
     one = sum(prices.per_request(x.lengths, reasoning_tokens=x["reasoning_tokens"]).values(), np.zeros((1, 1)))
     calls = x["labels"] / x["filter_yield"] * x["samples_per_prompt"]
-    usd = calls * one[:, :1] * x["teacher_price_factor"]
+    usd = calls * one * (x["teacher_price_factor"] * x.price_path("token_price_change_per_year"))
     how = "batch" if batch else "standard"
     return usd, derived(f"labels / filter_yield x samples_per_prompt x {how} price of a call ({prices.provenance})")
 
@@ -108,11 +111,12 @@ def add_one_off(x: Inputs, outcome: Outcome, one_off: OneOff, retirements_at: li
         )
 
 
-def repeat_usd(x: Inputs, items: Mapping[str, Floats]) -> Floats:
-    """Cost of making the student again: the same labels, training and evaluation, a share of the hours."""
-    again = np.zeros((1, 1))
+def repeat_usd(x: Inputs, items: Mapping[str, Floats], labels: Floats) -> Floats:
+    """Cost of making the student again in each month: labels, training and evaluation, a share of the hours."""
+    again = labels
     for name, usd in items.items():
-        again = again + (usd * x["repeat_share"] if name == "engineering" else usd)
+        if name != "labels":
+            again = again + (usd * x["repeat_share"] if name == "engineering" else usd)
     return again
 
 
@@ -145,7 +149,7 @@ def self_trained(
         teacher_active_params_b=white_box,
     )
     run_usd = gpu_hours(flops, gpu.bf16_tflops, plan.mfu) * rental.usd_per_gpu_hour * x["gpu_price_factor"]
-    items = {"labels": labels[0], "training": run_usd, "failed_runs": run_usd * x["failed_runs"], **people(x)}
+    items = {"labels": labels[0][:, :1], "training": run_usd, "failed_runs": run_usd * x["failed_runs"], **people(x)}
     items = {name: items[name] for name in ("labels", "human_evaluation_set", "training", "failed_runs", "engineering")}
     rent = provenance_of(rental)
     sources = {
@@ -159,7 +163,7 @@ def self_trained(
         ),
         **people_sources(),
     }
-    return OneOff(items, repeat_usd(x, items), sources)
+    return OneOff(items, repeat_usd(x, items, labels[0]), sources)
 
 
 def with_repeats(x: Inputs, one_off: OneOff, retirements_at: list[int]) -> dict[str, Floats]:

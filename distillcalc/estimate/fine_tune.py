@@ -33,10 +33,7 @@ class HostedFineTune(Option):
             )
             return [unpriced(self.id, "hosted fine-tune", why, context)]
         # A service that is closed to this team is only shown where no other is open.
-        shut = [
-            closing is not None and closing.failed_everywhere
-            for closing in (self._closing(context, row) for _, row, _ in plans)
-        ]
+        shut = [self._shut(context, row) is not None for _, row, _ in plans]
         return [self._one(context, *plan) for plan, out in zip(plans, shut, strict=True) if all(shut) or not out]
 
     def _plans(self, context: Context) -> list[Plan]:
@@ -88,14 +85,14 @@ class HostedFineTune(Option):
         except MissingPrice as error:
             return unpriced(self.id, label, str(error), context)
         ref = f"{row.provider}/{row.base}"
-        names = (key, label, *((student_id,) if student_id else ()))
+        names = (key, *((student_id,) if student_id else ()))
         belief = quality.distilled_belief(x, names, context.teacher_belief, student_id, student)
         add_one_off(x, outcome, one_off, context.teacher_ends_in)
         add_quality(context, outcome, belief)
         window = student.context_window if student else context.window(ref)
         outcome.gates = kept(
             [
-                context.terms,
+                context.terms_of(row.provider if student is None else None),
                 licence_gate(student_id or ref, student),
                 self._closing(context, row),
                 self._takes(row, student),
@@ -119,11 +116,11 @@ class HostedFineTune(Option):
             raise MissingPrice(f"{key} is priced by the training hour, and its speed is not known")
         label_usd, label_source = context.labels
         run = np.maximum(training_tokens(x) / 1e6 * row.training_usd_per_mtok, row.minimum_usd or 0.0)
-        items = {"labels": label_usd, "training": run, "failed_runs": run * x["failed_runs"], **people(x)}
+        items = {"labels": label_usd[:, :1], "training": run, "failed_runs": run * x["failed_runs"], **people(x)}
         formula = f"training tokens x {row.training_usd_per_mtok:g} USD/Mtok ({price.source})"
         training = Provenance("derived", formula, price.checked, price.confidence)
         sources = {"labels": label_source, "training": training, **people_sources()}
-        return OneOff(items, repeat_usd(x, items), sources)
+        return OneOff(items, repeat_usd(x, items, label_usd), sources)
 
     def _served(
         self, context: Context, key: str, row: FineTunePriceRow, label: str, student: ModelRow | None
@@ -165,11 +162,10 @@ class HostedFineTune(Option):
         return GateResult.of("service", "unknown", words, row.source)
 
     @staticmethod
-    def _closing(context: Context, row: FineTunePriceRow) -> GateResult | None:
-        """Whether the provider's service is open when the student is made, and when it must be made again."""
-        x, start = context.x, context.workload.start
-        closings = context.catalog.closings(row.provider)
-        for end in closings:
+    def _shut(context: Context, row: FineTunePriceRow) -> GateResult | None:
+        """A service that is closed to this team when the student is first made; None where it is open."""
+        start = context.workload.start
+        for end in context.catalog.closings(row.provider):
             source = f"{end.source}, checked {end.checked.isoformat()}"
             if end.what == "new-customers-barred" and end.on <= start and not context.choices.fine_tunes_before:
                 words = (
@@ -180,7 +176,14 @@ class HostedFineTune(Option):
             if end.what == "no-new-jobs" and end.on <= start:
                 words = f"{row.provider} takes no fine-tuning jobs after {end.on.isoformat()}"
                 return GateResult.of("service", "fail", words, source)
-        last_jobs = next((end for end in closings if end.what == "no-new-jobs"), None)
+        return None
+
+    def _closing(self, context: Context, row: FineTunePriceRow) -> GateResult | None:
+        """Whether the provider's service is open when the student is made, and when it must be made again."""
+        shut, x = self._shut(context, row), context.x
+        if shut is not None:
+            return shut
+        last_jobs = next((end for end in context.catalog.closings(row.provider) if end.what == "no-new-jobs"), None)
         if last_jobs is None:
             return None
         again = x["task_changes_per_year"] > 0

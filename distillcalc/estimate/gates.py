@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +28,20 @@ ROUNDING = 1e-6  # share of a limit that rounding may add where a fleet was size
 STRICTER = {"fail": 0, "unknown": 1, "pass": 2}
 
 
-def terms_rows(catalog: Catalog, teacher: str) -> list[tuple[str, TermsRow]]:
-    """The terms that govern training on a teacher's outputs: the model's own, its maker's, its provider's API."""
+def terms_rows(catalog: Catalog, teacher: str, stays_at: str | None = None) -> list[tuple[str, TermsRow]]:
+    """The terms that govern training on a teacher's outputs: the model's own, its maker's, its provider's API.
+
+    A student that ``stays_at`` its teacher's maker, as a fine-tune of the maker's own, has the terms of that
+    service where there are any.
+    """
+    if stays_at is not None and stays_at == makers.maker(teacher):
+        tuning = [
+            (name, row)
+            for name, row in catalog.terms.items()
+            if row.provider == stays_at and row.surface == "fine-tuning"
+        ]
+        if tuning:
+            return tuning
     found = catalog.model_of(teacher)
     names = [found[1].terms] if found and found[1].terms else []
     providers = {makers.maker(teacher), teacher.split("/", 1)[0]} if not names else {teacher.split("/", 1)[0]}
@@ -60,13 +74,13 @@ def _case(use: Use, row: TermsRow) -> tuple[str, Verdict]:
     return case, row.competing if row.competing == row.not_competing else "unknown"
 
 
-def terms_gate(x: Inputs, catalog: Catalog, teacher: str) -> GateResult:
+def terms_gate(x: Inputs, catalog: Catalog, teacher: str, stays_at: str | None = None) -> GateResult:
     """Whether the teacher's terms let a student be trained on its outputs for the stated use.
 
     Where several terms apply (a model resold by a provider with terms of its own) the strictest counts.
     """
     use = x.scenario.use
-    rows = terms_rows(catalog, teacher)
+    rows = terms_rows(catalog, teacher, stays_at)
     if not rows:
         words = f"the catalog has no terms for {teacher}: read them, then add a row to [overrides.terms]"
         return GateResult.of("terms", "unknown", words)
@@ -79,6 +93,23 @@ def terms_gate(x: Inputs, catalog: Catalog, teacher: str) -> GateResult:
     if verdict == "pass" and row.requirements:
         detail += f" Required: {row.requirements}"
     return GateResult.of("terms", verdict, detail, f"{name}: {row.source}, checked {row.checked.isoformat()}")
+
+
+def strictest(found: Iterable[GateResult | None]) -> GateResult | None:
+    """Of several gates, in each scenario the one that holds back most; None where there is none."""
+    gates = [gate for gate in found if gate is not None]
+    if len(gates) < 2:
+        return gates[0] if gates else None
+    codes = np.stack(np.broadcast_arrays(*(gate.code for gate in gates)))
+    worst = np.argmin(codes, axis=0)
+    return GateResult(gates[0].name, codes.min(axis=0), lambda i: gates[int(at(worst, i))].detail(i), gates[0].source)
+
+
+def from_day(x: Inputs, gate: GateResult | None, day: date) -> GateResult | None:
+    """A gate that only matters where the horizon reaches a day: it passes where it does not."""
+    if gate is None:
+        return None
+    return GateResult(gate.name, np.where(x.ends_after(day), gate.code, PASS).astype(np.int8), gate.detail, gate.source)
 
 
 def privacy_gate(x: Inputs, *, external: str = "", labels_from: str = "") -> GateResult | None:
@@ -123,18 +154,26 @@ def region_gate(x: Inputs, catalog: Catalog, ref: str) -> GateResult | None:
     )
 
 
-def machine_region_gate(x: Inputs, where: str, region: str | None, *, owned: bool) -> GateResult | None:
-    """Whether machines of one's own stand in the region asked for; None where none is asked for."""
+def machine_region_gate(
+    x: Inputs, wheres: Sequence[tuple[str, str | None]], chosen: NDArray[np.intp]
+) -> GateResult | None:
+    """Whether the machines chosen stand in the region asked for; None where none is asked for.
+
+    ``wheres`` are the provider and the region of each offer; ``chosen`` which offer each scenario takes,
+    shape (n or 1, 1). Offers known to stand elsewhere are not taken in the first place.
+    """
     asked = x.scenario.workload.region
     if asked is None:
         return None
-    if owned:
-        return GateResult.of("region", "pass", f"the machines are yours; asked for {asked}")
-    if region is None:
-        words = f"where the machines of {where} stand is not in the catalog; asked for {asked}: rent them there"
-        return GateResult.of("region", "unknown", words)
-    verdict: Verdict = "pass" if region.lower() == asked.lower() else "fail"
-    return GateResult.of("region", verdict, f"the machines of {where} stand in {region}; asked for {asked}")
+    verdicts = np.array([PASS if region is not None else UNKNOWN for _, region in wheres], dtype=np.int8)
+
+    def detail(i: int) -> str:
+        provider, region = wheres[int(at(chosen, i))]
+        if region is not None:
+            return f"the machines of {provider} stand in {region}; asked for {asked}"
+        return f"where the machines of {provider} stand is not in the catalog; asked for {asked}: rent them there"
+
+    return GateResult("region", verdicts[chosen], detail)
 
 
 def labelling_region_gate(x: Inputs, catalog: Catalog, teacher: str) -> GateResult | None:
@@ -197,9 +236,16 @@ def context_gate(x: Inputs, window: int | None, name: str, lengths_of: str = "te
 
 
 def slo_gate(
-    x: Inputs, latency: dict[str, Floats], source: str, floors: dict[str, Floats] | None = None
+    x: Inputs,
+    latency: dict[str, Floats],
+    source: str,
+    floors: dict[str, Floats] | None = None,
+    *,
+    at_least: dict[str, Floats] | None = None,
 ) -> GateResult | None:
     """Whether estimated latencies meet every objective; None where none is set.
+
+    ``at_least`` are bounds from below for what is unknown: an objective that even they break is failed.
 
     ``latency`` holds a figure for each (what, percentile) asked, in seconds, nan where unknown, shape (n, 1).
     """
@@ -209,9 +255,12 @@ def slo_gate(
     code = np.full((1, 1), PASS, dtype=np.int8)
     for what, level, limit in objectives:
         value = latency[f"{what}_p{round(level * 100)}"]
-        code = np.minimum(
-            code, np.where(np.isnan(value), 0, np.where(value <= limit * (1 + ROUNDING), PASS, FAIL))
-        ).astype(np.int8)
+        most = limit * (1 + ROUNDING)
+        unknown = np.isnan(value)
+        judged = np.where(unknown, UNKNOWN, np.where(value <= most, PASS, FAIL))
+        if at_least is not None:
+            judged = np.where(unknown & (at_least[f"{what}_p{round(level * 100)}"] > most), FAIL, judged)
+        code = np.minimum(code, judged).astype(np.int8)
 
     def detail(i: int) -> str:
         parts = []
@@ -220,6 +269,8 @@ def slo_gate(
             value = at(latency[name], i)
             unit, factor = ("ms", 1000.0) if what == "tpot" else ("s", 1.0)
             shown = "unknown" if np.isnan(value) else f"{value * factor:.3g} {unit}"
+            if np.isnan(value) and at_least is not None and not np.isnan(at(at_least[name], i)):
+                shown = f"unknown, at least {at(at_least[name], i) * factor:.3g} {unit}"
             part = f"{what.upper()} p{round(level * 100)} {shown} against {limit * factor:g} {unit}"
             if floors is not None and value > limit * (1 + ROUNDING):
                 part += f" (no batch meets it; the floor of this machine is {at(floors[name], i) * factor:.3g} {unit})"

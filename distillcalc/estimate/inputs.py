@@ -298,6 +298,8 @@ def with_inputs(scenario: Scenario, values: Mapping[str, float]) -> Scenario:
         *parents, leaf = spec.path.split(".")
         for part in parents:
             target = target.setdefault(part, {})
+        if name == "floor":
+            target.pop("floor_relative_to_teacher", None)
         if name == "teacher_quality":
             plain["choices"]["evaluations"].pop("teacher", None)  # a stated quality stands over counts, as in a sweep
         elif name == "student_retention":

@@ -115,7 +115,7 @@ def served_by_api(
         (ref,),
         monthly_usd=cost.monthly(x.requests),
         latency=latency,
-        facts={"cache_hit_share": cost.hit_share[:, :1]},
+        facts={"cache_hit_share": cost.hit_share[:, :1]} if "cache_hit_share" in cost.provenance else {},
         provenance={**cost.provenance, "latency": latency_source},
         months=x.months,
         tokens_per_request=x["input_tokens"] + x["output_tokens"] + thinking,

@@ -285,6 +285,8 @@ class Estimate:
         verdicts = {gate.verdict for gate in self.gates}
         if "fail" in verdicts:
             return "ruled-out"
+        if not np.isfinite(self.present_value_usd):
+            return "unpriced"
         if any(gate.probability is not None and gate.probability < LIKELY for gate in self.gates):
             return "unproven"
         return "provisional" if "unknown" in verdicts else "feasible"
@@ -302,6 +304,11 @@ class Estimate:
     def failing(self) -> list[Gate]:
         """Gates that rule it out."""
         return [gate for gate in self.gates if gate.verdict == "fail"]
+
+    @property
+    def odds(self) -> float:
+        """Probability that every gate that is a matter of odds holds, the least of them."""
+        return min((gate.probability for gate in self.gates if gate.probability is not None), default=1.0)
 
     def worst_gate(self) -> str:
         """Name of the gate that holds it back most: one that fails, else the one with the worst odds."""

@@ -33,10 +33,10 @@ class SelfHost(Option):
         add_quality(context, outcome, belief)
         outcome.gates = kept(
             [
-                context.terms,
+                context.terms_of(),
                 licence_gate(student, row),
                 gates.privacy_gate(x, labels_from=context.teacher),
-                gates.labelling_region_gate(x, catalog, context.teacher),
+                context.labelling_region,
                 gates.context_gate(x, row.context_window, student, "student"),
                 *outcome.gates,
                 quality.quality_gate(x, belief, context.teacher_belief),

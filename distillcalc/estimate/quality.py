@@ -125,13 +125,18 @@ def teacher_belief(x: Inputs) -> Belief:
     if not np.isnan(stated).any():
         return Belief(stated, np.full((1, 1), 0.02), given("teacher_quality, taken as +- 0.02"))
     floor = x["floor"]
-    if np.isnan(floor).any():
-        mean, sd = TEACHER_PRIOR
+    mean, sd = TEACHER_PRIOR
+    if np.isnan(floor).any() or (floor <= 2 * mean - 1).all():
         return _constant(mean, sd, assumed(f"{mean:g} +- {sd:g}: the teacher has not been measured on this task"))
     why = assumed(
-        "halfway between the floor and 1: the model in use is taken to meet the floor, it has not been measured"
+        f"{mean:g}, or halfway between the floor and 1: the model in use is taken to meet the floor, not measured"
     )
-    return Belief((1 + floor) / 2, np.maximum((1 - floor) / 4, 1e-4), why)
+    high = floor > 2 * mean - 1
+    return Belief(
+        np.where(high, (1 + floor) / 2, mean),
+        np.where(high, np.minimum(np.maximum((1 - floor) / 4, 1e-4), sd), sd),
+        why,
+    )
 
 
 def _constant(mean: float, sd: float, source: Provenance) -> Belief:

@@ -51,10 +51,11 @@ class Price:
     source: Provenance
     provider: str
     region: str | None = None
-    marketplace: bool = False
 
 
-def gpu_usd_per_hour(catalog: Catalog, gpu: str, serving: Serving, parallel: int) -> Price | None:
+def gpu_usd_per_hour(
+    catalog: Catalog, gpu: str, serving: Serving, parallel: int, *, region: str | None = None, private: bool = False
+) -> Price | None:
     """Price of one GPU for an hour, with its origin; None where the catalog has none for the commitment.
 
     Owned: capital / lifetime + power x cooling x price of power.
@@ -69,16 +70,21 @@ def gpu_usd_per_hour(catalog: Catalog, gpu: str, serving: Serving, parallel: int
             f"owned: {capex:g} USD over {serving.lifetime_years:g} years + {row.tdp_w:g} W x "
             f"{serving.cooling:g} at {serving.usd_per_kwh:g} USD/kWh"
         )
-        return Price(hourly, derived(formula), "your own")
+        return Price(hourly, derived(formula), "your own", region)
     rental = catalog.rental(
-        gpu, serving.commitment, serving.gpu_provider, gpus=parallel, marketplace=serving.marketplace
+        gpu,
+        serving.commitment,
+        serving.gpu_provider,
+        gpus=parallel,
+        marketplace=serving.marketplace and not private,
+        region=region,
     )
     if rental is None:
         return None
     found = provenance_of(rental)
     source = f"{rental.provider} {rental.product or gpu}, {serving.commitment}, {rental.usd_per_gpu_hour:g} USD/GPU-h"
     origin = Provenance(found.kind, f"{source} ({found.source})", found.checked, found.confidence)
-    return Price(rental.usd_per_gpu_hour, origin, rental.provider, rental.region, rental.tier == "marketplace")
+    return Price(rental.usd_per_gpu_hour, origin, rental.provider, rental.region)
 
 
 def _priced_machines(context: Context, row: ModelRow) -> tuple[Machines, Floats, tuple[Price, ...]]:
@@ -90,15 +96,25 @@ def _priced_machines(context: Context, row: ModelRow) -> tuple[Machines, Floats,
     candidates = [
         (name, gpu) for name, gpu in catalog.gpus.items() if (name in named if named is not None else gpu.kind == "gpu")
     ]
-    return _machine_prices(_Key(row, tuple(candidates), serving, catalog))
+    workload = context.workload
+    return _machine_prices(_Key(row, tuple(candidates), serving, catalog, workload.region, workload.private))
 
 
 class _Key:
     """Machine constants depend on the model, the GPUs, the serving choices and the prices, not on the traffic."""
 
-    def __init__(self, row: ModelRow, gpus: tuple[tuple[str, GpuRow], ...], serving: Serving, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        row: ModelRow,
+        gpus: tuple[tuple[str, GpuRow], ...],
+        serving: Serving,
+        catalog: Catalog,
+        region: str | None,
+        private: bool,
+    ) -> None:
         self.row, self.gpus, self.serving, self.catalog = row, gpus, serving, catalog
-        self.key = (id(row), tuple(name for name, _ in gpus), serving, id(catalog))
+        self.region, self.private = region, private
+        self.key = (id(row), tuple(name for name, _ in gpus), serving, id(catalog), region, private)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, _Key) and self.key == other.key
@@ -112,13 +128,14 @@ def _machine_prices(key: _Key) -> tuple[Machines, Floats, tuple[Price, ...]]:
     kept, prices, found_prices = [], [], []
     for name, gpu in key.gpus:
         parallel = int(machines(key.row, [(name, gpu)], key.serving).tensor_parallel[0, 0, 0])
-        found = gpu_usd_per_hour(key.catalog, name, key.serving, parallel)
+        found = gpu_usd_per_hour(key.catalog, name, key.serving, parallel, region=key.region, private=key.private)
         if found is not None:
             kept.append((name, gpu))
             prices.append(found.usd_per_hour * parallel)
             found_prices.append(found)
     if not kept:
         where = f" from {key.serving.gpu_provider}" if key.serving.gpu_provider else ""
+        where += f" in {key.region}" if key.region else ""
         names = ", ".join(name for name, _ in key.gpus) or "none"
         how = ": give capex_usd_per_gpu in [choices.serving]" if key.serving.commitment == "owned" else ""
         raise MissingPrice(f"no {key.serving.commitment} price{where} known for any of the GPUs named ({names}){how}")
@@ -249,6 +266,10 @@ def self_hosted(
             "gpus_idle": offers[first_gpu].source,
             "replica_usd_per_hour": offers[first_gpu].source,
             "utilisation": derived("mean arrivals / (replicas x requests per second of a replica)"),
+            "batch": derived("most requests in flight that the memory and the objectives allow"),
+            "requests_per_s_per_replica": derived("batch / time that a request stays, within the share of prefill"),
+            "gpus_per_replica": derived("fewest of 1, 2, 4, 8 whose memory holds the weights"),
+            "replicas_last_month": derived("as replicas, in the last month"),
             "latency": derived(
                 f"roofline at MFU {serving.mfu:g}, MBU {serving.mbu:g}, {serving.fixed_step_ms:g} ms a step "
                 f"on the shape of {name} ({row.source})"
@@ -276,13 +297,7 @@ def self_hosted(
     slo = gates.slo_gate(x, latency, str(outcome.provenance["latency"]), floors)
     if slo is not None:
         slo = GateResult(slo.name, np.where(usable, slo.code, FAIL).astype(np.int8), slo.detail, slo.source)
-    house = [memory, slo]
-    if dedicated is None:
-        offer = offers[first_gpu]
-        owned = serving.commitment == "owned"
-        house.append(gates.machine_region_gate(x, offer.provider, offer.region, owned=owned))
-        if context.workload.private and offer.marketplace:
-            words = f"{offer.source.source.split(',')[0]} is a stranger's machine, and the workload is private"
-            house.append(GateResult.of("privacy", "fail", words))
-    outcome.gates = [gate for gate in house if gate is not None]
+    wheres = [(offer.provider, offer.region) for offer in offers]
+    region = gates.machine_region_gate(x, wheres, best[0]) if dedicated is None else None
+    outcome.gates = [gate for gate in (memory, slo, region) if gate is not None]
     return outcome

@@ -113,6 +113,12 @@ def read_text(file: Path) -> str:
         raise InputError(f"{file.name} is not UTF-8 text (byte {error.start}). Save it as UTF-8") from error
 
 
+def read_rows(path: str | Path) -> dict[str, Any]:
+    """Catalog rows of a user's own, as overrides: the tables of a TOML file."""
+    file = Path(path)
+    return parse_toml(read_text(file), file.name)
+
+
 def parse_toml(text: str, file: str) -> dict[str, Any]:
     """TOML as plain values; raises :class:`InputError` with the line where it does not parse."""
     try:

@@ -23,6 +23,7 @@ Z95 = 1.6448536269514722  # standard normal quantile at 0.95
 WIDEST_P95_RATIO = math.exp(Z95 * Z95 / 2)  # 3.868: a log-normal's p95 is never more times its mean
 MAX_TOKENS = 100_000_000.0
 COPULA_POINTS = 1024
+WITHIN_STRATUM = 16
 
 
 class TokenLengths(BaseModel):
@@ -121,6 +122,24 @@ class TokenLengths(BaseModel):
         if not self.mean or self.p95 is None:
             return 0.0
         return Z95 - math.sqrt(max(Z95 * Z95 - 2 * math.log(self.p95 / self.mean), 0.0))
+
+    def stratum_means(self, strata: int) -> Floats:
+        """Mean length [tokens] of each of ``strata`` equal shares of requests, shortest first."""
+        edges = np.arange(strata + 1) / strata
+        if self.sample is not None:
+            lengths = np.sort(np.asarray(self.sample))
+            reached = np.append(0.0, np.cumsum(lengths)) / len(lengths)  # E[length; the shortest share]
+            means = np.diff(np.interp(edges, np.arange(len(lengths) + 1) / len(lengths), reached)) * strata
+            return np.clip(np.maximum.accumulate(means), lengths[0], lengths[-1])  # rounding
+        if self.quantiles is not None:
+            inner = (np.arange(strata * WITHIN_STRATUM) + 0.5) / (strata * WITHIN_STRATUM)
+            return np.asarray(self.quantile(inner).reshape(strata, WITHIN_STRATUM).mean(axis=1))
+        if not self.sigma:
+            return np.full(strata, float(self.mean or 0.0))
+        # E[length; z < c] = mean Phi(c - sigma) for a log-normal.
+        from scipy.special import ndtr, ndtri
+
+        return np.asarray(np.diff(ndtr(ndtri(edges) - self.sigma)) * strata * float(self.mean or 0.0))
 
     def quantile(self, level: ArrayLike) -> Floats:
         """The length [tokens] that a share ``level`` of requests does not exceed."""
@@ -328,11 +347,16 @@ class SampledLengths(JointLengths):
 def copula_points(inputs: TokenLengths, outputs: TokenLengths, correlation: float) -> Points:
     """Pairs that carry both distributions and a Gaussian copula between them.
 
-    A fixed scrambled-free Sobol set of 1,024 points, so that the same scenario always gives the same sum.
+    1,024 points of an unscrambled Sobol set, so that the same scenario always gives the same sum. Each point
+    stands for a stratum of each side and carries the stratum's mean, so both means are those of the
+    distributions themselves, whatever their tails.
     """
     from scipy.stats import qmc
 
     uniform = qmc.Sobol(2, scramble=False).random(COPULA_POINTS) + 0.5 / COPULA_POINTS
     z1, z2 = _normal_quantile(uniform[:, 0]), _normal_quantile(uniform[:, 1])
     z2 = correlation * z1 + math.sqrt(1 - correlation**2) * z2
-    return Points.of(inputs.quantile(_normal_cdf(z1)), outputs.quantile(_normal_cdf(z2)))
+    ranks = (np.argsort(np.argsort(z, kind="stable"), kind="stable") for z in (z1, z2))
+    return Points.of(
+        *(side.stratum_means(COPULA_POINTS)[rank] for side, rank in zip((inputs, outputs), ranks, strict=True))
+    )

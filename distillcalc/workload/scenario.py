@@ -71,15 +71,15 @@ class Distillation(Frozen):
     label_processing: Literal["batch", "standard"] = "batch"
     inputs: Literal["live", "cleared", "synthetic"] = "live"
     human_evaluation_items: float = Field(500, ge=0, le=1e7)
-    human_label_usd: float = Field(1.0, ge=0)
+    human_label_usd: float = Field(1.0, ge=0, le=1e6)
     epochs: float = Field(3, gt=0, le=100)
     method: Literal["lora", "full"] = "lora"
     white_box: bool = False
     mfu: float = Field(0.35, gt=0, le=1)
     training_gpu: str = "h100-sxm"
     failed_runs: float = Field(2, ge=0, le=100)
-    engineering_hours: float = Field(120, ge=0)
-    engineering_usd_per_hour: float = Field(100, ge=0)
+    engineering_hours: float = Field(120, ge=0, le=1e7)
+    engineering_usd_per_hour: float = Field(100, ge=0, le=1e5)
     repeat_share: float = Field(0.25, ge=0, le=1)
 
 
@@ -113,9 +113,9 @@ class Serving(Frozen):
     fixed_step_ms: float = Field(2.0, ge=0, le=1000)
     memory_margin: float = Field(0.1, ge=0, lt=1)
     operations_hours_per_month: float = Field(10, ge=0, le=10_000)
-    capex_usd_per_gpu: float | None = Field(None, gt=0)
+    capex_usd_per_gpu: float | None = Field(None, gt=0, le=1e8)
     lifetime_years: float = Field(4, gt=0, le=20)
-    usd_per_kwh: float = Field(0.12, ge=0)
+    usd_per_kwh: float = Field(0.12, ge=0, le=100)
     cooling: float = Field(1.3, ge=1, le=5)
 
     @model_validator(mode="after")
@@ -146,8 +146,8 @@ class Routing(Frozen):
 
     escalation_rate: float | None = Field(None, ge=0, le=1)
     apgr: float | None = Field(None, gt=0, lt=1)
-    verifier_usd_per_request: float = Field(0.0, ge=0)
-    engineering_hours: float = Field(40, ge=0)
+    verifier_usd_per_request: float = Field(0.0, ge=0, le=1e6)
+    engineering_hours: float = Field(40, ge=0, le=1e7)
 
 
 class Use(Frozen):
@@ -200,7 +200,7 @@ class Choices(Frozen):
     token_price_change_per_year: float = Field(0.0, ge=-0.99, le=10)
     gpu_price_change_per_year: float = Field(0.0, ge=-0.99, le=10)
     on_retirement: Literal["refuse", "migrate"] = "refuse"
-    migration_hours: float = Field(40, ge=0)
+    migration_hours: float = Field(40, ge=0, le=1e6)
     fine_tunes_before: bool = False
     distillation: Distillation = Distillation()
     serving: Serving = Serving()
@@ -225,6 +225,16 @@ class Scenario(Frozen):
         plain = self.model_dump(mode="python", exclude_defaults=True)
         plain.setdefault("workload", {})["start"] = self.workload.start
         return plain
+
+    def with_overrides(self, rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Scenario:
+        """The scenario with catalog rows of the user's own laid over; its own rows stand over them."""
+        merged: dict[str, Any] = {
+            table: {key: dict(row) for key, row in entries.items()} for table, entries in rows.items()
+        }
+        for table, entries in self.overrides.items():
+            for key, row in entries.items():
+                merged.setdefault(table, {}).setdefault(key, {}).update(row)
+        return self.from_dict({**self.model_dump(mode="python"), "overrides": merged})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scenario:

@@ -149,9 +149,9 @@ class Workload(Frozen):
     output_tokens: TokenLengths | None = None
     length_correlation: float = Field(0.0, ge=-1, le=1)
     length_sample: tuple[tuple[float, ...], ...] | None = None
-    cacheable_prefix_tokens: float = Field(0.0, ge=0)
-    distinct_prefixes: float = Field(1.0, ge=1)
-    cache_ttl_s: float | None = Field(None, gt=0)
+    cacheable_prefix_tokens: float = Field(0.0, ge=0, le=1e8)
+    distinct_prefixes: float = Field(1.0, ge=1, le=1e11)
+    cache_ttl_s: float | None = Field(None, gt=0, le=1e8)
     reasoning_tokens: float = Field(0.0, ge=0, le=1e6)
     student_input_tokens: TokenLengths | None = None
     student_reasoning_tokens: float = Field(0.0, ge=0, le=1e6)
@@ -161,7 +161,7 @@ class Workload(Frozen):
     private: bool = False
     region: str | None = None
     task_changes_per_year: float = Field(0.0, ge=0, le=365)
-    wrong_answer_usd: float = Field(0.0, ge=0)
+    wrong_answer_usd: float = Field(0.0, ge=0, le=1e9)
     network_rtt_s: float = Field(0.05, ge=0, le=10)
     horizon_months: int = Field(24, ge=1, le=120)
     start: date = Field(default_factory=_next_month, ge=date(2000, 1, 1), le=date(2100, 1, 1))

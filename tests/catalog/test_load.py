@@ -311,8 +311,7 @@ def test_successors_are_followed_to_one_that_lives() -> None:
 def test_a_successor_that_ended_before_its_predecessor_is_passed_over_at_once() -> None:
     catalog = with_retirements(ends("one", date(2027, 6, 1), "a/two"), ends("two", date(2027, 1, 1), "a/three"))
     chain = catalog.successors("a/one", date(2028, 1, 1))
-    assert [on for on, _ in chain] == [date(2027, 6, 1), date(2027, 6, 1)]
-    assert chain[-1][1] == "a/three"
+    assert chain == [(date(2027, 6, 1), "a/three")]
 
 
 def test_successors_in_a_circle_end() -> None:

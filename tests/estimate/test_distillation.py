@@ -188,8 +188,15 @@ def test_people() -> None:
 def test_again_takes_everything_but_a_share_of_the_hours() -> None:
     # 7 + 100 + 0.25 x 400.
     items = {"labels": LABELS[0], "training": np.array([[100.0]]), "engineering": np.array([[400.0]])}
-    assert at(repeat_usd(Inputs(scenario()), items), 0) == 207
-    assert at(repeat_usd(Inputs(scenario(), {"repeat_share": 1.0}), items), 0) == 507
+    assert at(repeat_usd(Inputs(scenario()), items, LABELS[0]), 0) == 207
+    assert at(repeat_usd(Inputs(scenario(), {"repeat_share": 1.0}), items, LABELS[0]), 0) == 507
+
+
+def test_labels_bought_later_are_paid_at_their_months_price() -> None:
+    # 7, then 9 a month later: 9 + 100 + 0.25 x 400.
+    items = {"labels": LABELS[0], "training": np.array([[100.0]]), "engineering": np.array([[400.0]])}
+    later = repeat_usd(Inputs(scenario()), items, np.array([[7.0, 9.0]]))
+    assert later.tolist() == [[207.0, 209.0]]
 
 
 AGAIN = OneOff({}, np.array([[365.25]]), {})

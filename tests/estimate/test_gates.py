@@ -16,6 +16,7 @@ from distillcalc.estimate.gates import (
     region_gate,
     retirement_gate,
     slo_gate,
+    strictest,
     terms_gate,
     terms_rows,
 )
@@ -199,11 +200,23 @@ def test_region() -> None:
 
 def test_machines_stand_somewhere() -> None:
     x = Inputs(scenario({"region": "eu"}))
-    assert machine_region_gate(Inputs(scenario()), "cloud", "us", owned=False) is None
-    assert verdict(machine_region_gate(x, "cloud", "EU", owned=False)) == "pass"
-    assert verdict(machine_region_gate(x, "cloud", "us", owned=False)) == "fail"
-    assert verdict(machine_region_gate(x, "cloud", None, owned=False)) == "unknown"
-    assert verdict(machine_region_gate(x, "your own", None, owned=True)) == "pass"
+    wheres, chosen = [("cloud", "EU"), ("elsewhere", None)], np.array([[0], [1]])
+    assert machine_region_gate(Inputs(scenario()), wheres, chosen) is None
+    gate = machine_region_gate(x, wheres, chosen)
+    assert gate is not None
+    assert gate.code[:, 0].tolist() == [1, 0]  # each scenario by the machine that it takes
+    assert "the machines of cloud stand in EU" in gate.detail(0)
+    assert "rent them there" in gate.detail(1)
+
+
+def test_the_strictest_of_several_counts_in_each_scenario() -> None:
+    first = GateResult("x", np.array([[1], [0]], dtype=np.int8), lambda i: "first")
+    second = GateResult("x", np.array([[0], [1]], dtype=np.int8), lambda i: "second")
+    found = strictest([first, None, second])
+    assert found is not None
+    assert found.code[:, 0].tolist() == [0, 0]
+    assert [found.detail(0), found.detail(1)] == ["second", "first"]
+    assert strictest([None]) is None
 
 
 def test_live_prompts_leave_to_be_labelled() -> None:

@@ -32,7 +32,9 @@ def test_a_task_that_changes_pays_again() -> None:
 def test_a_teacher_that_retires_is_distilled_again_that_month() -> None:
     case = scenario({}, {"on_retirement": "migrate"})
     found = only("self-host", case, catalog(retirements={"big": END}))
-    again = at(found.one_off_total_usd, 0) - 0.75 * 12_000
+    # The same again, a quarter of the hours, and the labels by the successor.
+    successors = only("self-host", scenario({}, {"teacher": "acme/next"})).one_off_usd["labels"]
+    again = at(found.one_off_total_usd, 0) - 0.75 * 12_000 + at(successors - found.one_off_usd["labels"], 0)
     np.testing.assert_allclose(found.monthly_usd["re_distillation"], [[0, again, 0]])
 
 
@@ -84,8 +86,9 @@ def test_machines_of_strangers_are_rented_only_when_asked_for_and_never_for_priv
     gpus = rented(private=False, marketplace=True).monthly_usd
     assert gpus["gpus_busy"][0, 0] + gpus["gpus_idle"][0, 0] == pytest.approx(2 * 0.5 * 24 * 31)
     assert verdict(rented(private=False, marketplace=True), "privacy") is None
-    gates = [(g.name, int(g.code[0, 0])) for g in rented(private=True, marketplace=True).gates if g.name == "privacy"]
-    assert gates == [("privacy", 1), ("privacy", -1)]
+    own = rented(private=True, marketplace=True).monthly_usd
+    assert own["gpus_busy"][0, 0] + own["gpus_idle"][0, 0] > gpus["gpus_busy"][0, 0] + gpus["gpus_idle"][0, 0]
+    assert verdict(rented(private=True, marketplace=True), "privacy") == "pass"
     assert verdict(rented(private=True, marketplace=False), "privacy") == "pass"
 
 
