@@ -114,7 +114,7 @@ def _check(rule: Rule, decision: Decision) -> RuleCheck:
             rule,
             None,
             None if rule.recommends == "consider" else False,
-            f"No option passes every gate here. {decision.reason}",
+            "No option passes every gate here.",
         )
     if rule.recommends == "consider":
         return RuleCheck(rule, chosen, _starts_to_pay_between(decision, 1_000, 100_000), _economics(decision))

@@ -49,7 +49,9 @@ class Cascade(Option):
         if np.isnan(student.latency["e2e_p50"]).all() and context.workload.slo.objectives():
             # Nobody knows how fast the student is; the teacher's share alone may be too slow.
             at_once = dict.fromkeys(student.latency, np.full((1, 1), 1e-6))
-            at_least = mixed_latency(at_once, context.teacher_latency, rate, teachers_part)
+            at_least = context.once(
+                "at least", lambda: mixed_latency(at_once, context.teacher_latency, rate, teachers_part)
+            )
         outcome = Outcome(
             self.id,
             labels,
