@@ -223,12 +223,15 @@ class Catalog:
 
     def closings(self, provider: str) -> list[RetirementRow]:
         """Dated closings of a provider's fine-tuning service, earliest first."""
-        rows = [
-            row
-            for row in self.retirements.values()
-            if row.provider == provider and row.what in ("no-new-jobs", "new-customers-barred")
-        ]
-        return sorted(rows, key=lambda row: row.on)
+        return self._closings.get(provider, [])
+
+    @cached_property
+    def _closings(self) -> dict[str, list[RetirementRow]]:
+        found: dict[str, list[RetirementRow]] = {}
+        for row in sorted(self.retirements.values(), key=lambda row: row.on):
+            if row.what in ("no-new-jobs", "new-customers-barred"):
+                found.setdefault(row.provider, []).append(row)
+        return found
 
     def rental(
         self,

@@ -200,17 +200,20 @@ class _Lognormal:
 def _quantiles(alone: _Lognormal, late: _Lognormal, rate: Floats, percentiles: list[str]) -> dict[str, Floats]:
     """Percentiles of (1 - rate) alone + rate late, shape of ``late``; nan where ``late`` is not known."""
     levels = np.linspace(-4.0, 4.0, GRID_POINTS)
-    shape = (*np.broadcast_shapes(alone.log_median.shape, late.log_median.shape)[:-1], GRID_POINTS)
+    shape = (*np.broadcast_shapes(alone.log_median.shape, late.log_median.shape, rate.shape)[:-1], GRID_POINTS)
     grid = np.concatenate([np.broadcast_to(part.log_at(levels), shape) for part in (alone, late)], axis=-1)
     grid = np.sort(grid, axis=-1)
     reached = (1 - rate) * alone.share_below(grid) + rate * late.share_below(grid)
+    shares, points = reached.reshape(-1, 2 * GRID_POINTS), grid.reshape(-1, 2 * GRID_POINTS)
+    rows = np.arange(len(shares))
+    known = ~np.isnan(late.log_median)
     found = {}
     for percentile in percentiles:
         level = int(percentile[1:]) / 100
-        right = np.maximum(np.argmax(reached >= level, axis=-1), 1)[..., None]
-        below, above = (np.take_along_axis(reached, at, axis=-1) for at in (right - 1, right))
-        left, end = (np.take_along_axis(grid, at, axis=-1) for at in (right - 1, right))
+        right = np.maximum(np.argmax(shares >= level, axis=1), 1)
+        below, above, left = shares[rows, right - 1], shares[rows, right], points[rows, right - 1]
         with np.errstate(invalid="ignore", divide="ignore"):
             part = np.where(above > below, (level - below) / (above - below), 1.0)
-        found[percentile] = np.where(np.isnan(late.log_median), np.nan, np.exp(left + part * (end - left)))
+        seconds = np.exp(left + part * (points[rows, right] - left))
+        found[percentile] = np.where(known, seconds.reshape(shape[:-1])[..., None], np.nan)
     return found
