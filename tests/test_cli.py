@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from distillcalc import Scenario, recommend
+
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR")}
@@ -179,3 +181,13 @@ def test_a_closed_pipe_is_no_error() -> None:
     )
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+def test_the_scenario_in_the_json_holds_the_rows_that_were_laid_over(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[token_prices."openai/gpt-6-sol"]\ninput_usd_per_mtok = 0.02\noutput_usd_per_mtok = 0.1\n')
+    answer = json.loads(run("recommend", "email-classification", "--json", "--catalog", str(mine)).stdout)
+    again = recommend(Scenario.from_dict(answer["scenario"]))
+    assert again.recommendation == answer["recommendation"]
+    assert again.options["call-teacher"].present_value_usd == answer["options"]["call-teacher"]["present_value_usd"]
+    assert again.options["call-teacher"].present_value_usd == pytest.approx(22.63)

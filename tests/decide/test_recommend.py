@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from distillcalc import Catalog, DistillcalcError, Scenario, Workload, recommend
+from distillcalc import Catalog, DistillcalcError, Scenario, Workload, recommend, sweep
 from distillcalc.decide.render import html, rows, text
 from distillcalc.errors import InputError, MissingPrice, Retired, UnknownName
 from distillcalc.workload.scenario import OPTION_IDS
@@ -287,3 +287,55 @@ def test_old_prices_and_missing_measurements_are_pointed_out() -> None:
     warnings = recommend(scenario(), catalog=catalog).warnings
     assert any("2020-01-01" in warning for warning in warnings)
     assert any("measured" in warning for warning in warnings)
+
+
+def test_a_cascade_whose_student_no_machine_serves_is_never_recommended() -> None:
+    # A heavy tail: no batch of the student meets 8 s at p99, and a rare escalation would hide it.
+    heavy = scenario(
+        workload={
+            "requests_per_day": 300_000,
+            "output_tokens": {"p50": 30, "p95": 60, "p99": 3_000},
+            "slo": {"e2e_p99_s": 8},
+        },
+        choices={
+            "students": ["qwen3.5-2b"],
+            "gpus": ["t4"],
+            "routing": {"escalation_rate": 0.002},
+            "student_retention": 0.99,
+        },
+    )
+    decision = recommend(heavy)
+    assert decision.options["cascade"].status == "ruled-out"
+    assert decision.recommendation != "cascade"
+    assert decision.runner_up != "cascade"
+    assert "self-host" not in decision.break_even
+    assert "nan" not in str(decision)
+
+
+def test_the_recommendation_is_the_one_that_a_sweep_of_one_row_gives() -> None:
+    for name in ("support-triage", "email-classification", "code-completion", "private-notes"):
+        loaded = Scenario.load(name)
+        rows = sweep(loaded, {"requests_per_day": [loaded.workload.requests_per_day]})
+        recommended = rows[rows["recommended"]]["option"].tolist()
+        assert recommended == [recommend(loaded).recommendation]
+
+
+def test_a_resold_model_keeps_its_makers_terms() -> None:
+    competing = {"kind": "generative", "competes_with_teacher": True}
+    for teacher in ("openrouter/openai/gpt-6-sol", "azure/gpt-5.1"):
+        decision = recommend(scenario(workload={"horizon_months": 1}, choices={"teacher": teacher}, use=competing))
+        gate = next(g for g in decision.options["self-host"].gates if g.name == "terms")
+        assert gate.verdict == "fail", teacher
+
+
+def test_what_is_worth_measuring_is_what_saves_most_on_average() -> None:
+    # gpt-6-luna saves 2,150 USD at odds of 0.26; the student saves more at better odds, at this volume.
+    decision = recommend(scenario(workload={"requests_per_day": 2_000_000}))
+    assert decision.recommendation == "call-teacher"
+    cost = decision.options["call-teacher"].present_value_usd
+    assert decision.opportunity is not None
+    gain = decision.opportunity.odds * (cost - decision.opportunity.present_value_usd)
+    for group in decision.candidates.values():
+        for estimate in group:
+            if estimate.status == "unproven":
+                assert estimate.odds * (cost - estimate.present_value_usd) <= gain + 1e-6

@@ -89,3 +89,18 @@ def test_bad_sweeps_are_refused() -> None:
         sweep(scenario(), {"requests_per_day": ["many"]})
     with pytest.raises(InputError, match="whole"):
         sweep(scenario(), {"horizon_months": [1.5]})
+
+
+def test_horizons_are_swept_one_by_one_so_that_each_sees_its_own_retirements() -> None:
+    # gpt-4o-mini ends on 2027-01-14: inside a horizon of three months from December, not inside one.
+    counts = {"teacher": {"correct": 950, "total": 1000}, "openai/gpt-4o-mini": {"correct": 950, "total": 1000}}
+    base = scenario(choices={"small": ["openai/gpt-4o-mini"], "evaluations": counts})
+    frame = sweep(base, {"horizon_months": [3, 1, 3], "requests_per_day": [100.0, 200.0, 300.0]})
+    small = frame[frame["option"] == "call-small"]
+    assert small["status"].tolist() == ["ruled-out", "feasible", "ruled-out"]
+    assert frame["scenario"].tolist() == sorted(frame["scenario"].tolist())
+    for i, (months, volume) in enumerate([(3, 100.0), (1, 200.0), (3, 300.0)]):
+        single = recommend(with_inputs(base, {"horizon_months": months, "requests_per_day": volume}))
+        row = small[small["scenario"] == i].iloc[0]
+        assert row["present_value_usd"] == single.options["call-small"].present_value_usd
+        assert row["horizon_months"] == months

@@ -50,3 +50,20 @@ def test_what_is_searched_can_be_swept() -> None:
 def test_a_decision_that_nothing_can_turn_has_no_tipping_point() -> None:
     alone = scenario(choices={"options": ["call-teacher"]})
     assert tipping_points(alone, Catalog.load()) == []
+
+
+def test_a_prior_that_counts_overrule_does_not_move_the_other_flips() -> None:
+    counted = {"teacher": {"correct": 950, "total": 1000}, "qwen3-4b": {"correct": 940, "total": 1000}}
+    plain = scenario(workload={"requests_per_day": 300_000}, choices={"evaluations": counted})
+    stated = scenario(
+        workload={"requests_per_day": 300_000},
+        choices={"evaluations": counted, "teacher_quality": 0.7, "student_retention": 0.7},
+    )
+    assert recommend(plain).recommendation == recommend(stated).recommendation == "self-host"
+
+    def others(given: Scenario) -> dict[tuple[str, str | None], float]:
+        points = tipping_points(given, Catalog.load())
+        return {(p.input, p.to): p.flips_at for p in points if p.input not in ("teacher_quality", "student_retention")}
+
+    assert others(plain)
+    assert others(stated) == pytest.approx(others(plain))

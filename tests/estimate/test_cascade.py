@@ -161,3 +161,20 @@ def test_wrong_answers_of_a_cascade_are_counted_once() -> None:
     found = outcomes("cascade", case)[0]
     wrong = 1 - at(found.quality_mean, 0)
     np.testing.assert_allclose(found.monthly_usd["wrong_answers"][0], wrong * 1000 * DAYS)
+
+
+def test_a_cascade_is_never_quicker_than_its_student_at_any_percentile() -> None:
+    # A student whose tail is far heavier than its p50 and p95 tell.
+    student = seconds(
+        e2e_p50=0.2, e2e_p95=0.4, e2e_p99=18, ttft_p50=0.1, ttft_p95=0.1, ttft_p99=0.1, tpot_p50=0.01, tpot_p95=0.01,
+        tpot_p99=0.01,
+    )  # fmt: skip
+    teacher = {
+        name: np.array([[value]])
+        for what, values in (("ttft", (0.5, 1, 1.3)), ("e2e", (1, 2, 3)), ("tpot", (0.01, 0.01, 0.01)))
+        for name, value in zip((f"{what}_p50", f"{what}_p95", f"{what}_p99"), values, strict=True)
+    }
+    found = mixed_latency(student, teacher, np.array([[0.002]]))
+    assert at(found["e2e_p99"], 0) >= 18
+    assert at(found["e2e_p95"], 0) >= 0.4
+    assert at(found["ttft_p99"], 0) <= at(found["e2e_p99"], 0)
