@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
 from distillcalc.catalog import Catalog
 from distillcalc.decide.break_even import payback_months
 from distillcalc.decide.decision import Decision
-from distillcalc.decide.table import compared, evaluate
+from distillcalc.decide.table import Block, Estimates, compared, evaluate
 from distillcalc.decide.words import duration, usd
 from distillcalc.errors import InputError
 from distillcalc.estimate.inputs import Inputs
@@ -56,9 +57,9 @@ def recommend(
     scenario = _scenario(workload, use, choices)
     known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
     block = evaluate(Inputs(scenario), known, compared(scenario))
-    options = {name: block.estimate(name) for name in block.candidates}
-    passing = (estimate for name, estimate in options.items() if block.eligible[name][0])
-    eligible = sorted(passing, key=lambda e: e.present_value_usd)
+    options = Estimates(block)
+    passing = sorted((name for name in options if block.eligible[name][0]), key=lambda n: block.present_value_usd[n][0])
+    eligible = [options[name] for name in passing[:2]]
     best = eligible[0] if eligible else None
     return Decision(
         scenario=scenario,
@@ -68,7 +69,7 @@ def recommend(
         options=options,
         block=block,
         runner_up=eligible[1].option if len(eligible) > 1 else None,
-        warnings=tuple(_warnings(scenario, known, options, best)),
+        warnings=tuple(_warnings(scenario, known, block, best)),
     )
 
 
@@ -85,7 +86,9 @@ def _scenario(workload: Workload | Scenario, use: Use | dict[str, Any] | None, c
     return Scenario.from_dict({"workload": workload, "choices": stated, "use": use if use is not None else Use()})
 
 
-def _reason(best: Estimate | None, eligible: list[Estimate], options: dict[str, Estimate], scenario: Scenario) -> str:
+def _reason(
+    best: Estimate | None, eligible: list[Estimate], options: Mapping[str, Estimate], scenario: Scenario
+) -> str:
     months = scenario.workload.horizon_months
     teacher = options.get("call-teacher")
     if best is None:
@@ -123,7 +126,7 @@ def _held_back(estimate: Estimate) -> str:
     return ", ".join(dict.fromkeys(gate.name for gate in gates)) or "nothing"
 
 
-def _warnings(scenario: Scenario, catalog: Catalog, options: dict[str, Estimate], best: Estimate | None) -> list[str]:
+def _warnings(scenario: Scenario, catalog: Catalog, block: Block, best: Estimate | None) -> list[str]:
     found = []
     quality = scenario.workload.quality
     if quality.floor is None and quality.floor_relative_to_teacher is None:
@@ -150,19 +153,18 @@ def _warnings(scenario: Scenario, catalog: Catalog, options: dict[str, Estimate]
         found.append(f"{teacher[0]} thinks before it answers, and reasoning_tokens is 0: state what it thinks.")
     if scenario.choices.serving.commitment.startswith("reserved") and scenario.workload.horizon_months < 12:
         found.append("A reservation runs a year or longer; only the months of the horizon are counted.")
-    successors = "call-teacher" in options and ", then " in options["call-teacher"].label
-    if successors:
-        found.append(f"The teacher ends inside the horizon: {options['call-teacher'].label}.")
+    if block.context.teacher_successors:
+        found.append(f"The teacher ends inside the horizon: {block.context.teacher_label}.")
     asked = (gate.detail for gate in best.gates if gate.name == "terms" and "Required: " in gate.detail) if best else ()
     requirement = next(iter(asked), "")
     if requirement:
         found.append("The terms ask: " + requirement.split("Required: ", 1)[1])
     today = date.today()
     old = {
-        p.source: p.checked
-        for e in options.values()
-        for p in e.provenance.values()
-        if p.checked is not None and today - p.checked > OLD_PRICE
+        origin.source: origin.checked
+        for option in block.candidates
+        for origin in block.chosen(option).provenance.values()
+        if origin.checked is not None and today - origin.checked > OLD_PRICE
     }
     for source, checked in sorted(old.items(), key=lambda item: item[1])[:3]:
         found.append(f"Last checked {checked}: {source}")

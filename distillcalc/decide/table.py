@@ -60,11 +60,37 @@ class Block:
         """Scenarios in the stretch."""
         return self.context.x.n
 
+    def chosen(self, option: str, i: int = 0) -> Outcome:
+        """The best candidate of an option in scenario i."""
+        choice = self.choice[option]
+        return self.candidates[option][int(choice[i if choice.shape[0] > 1 else 0])]
+
     def estimate(self, option: str, candidate: int | None = None, i: int = 0) -> Estimate:
         """The scalar estimate of an option in scenario i: of its best candidate, or of the one named."""
         choice = self.choice[option]
         place = int(choice[i if choice.shape[0] > 1 else 0]) if candidate is None else candidate
         return self.candidates[option][place].estimate(i, self.context.x)
+
+
+class Estimates(Mapping[str, Estimate]):
+    """The estimate of each option's best candidate in one scenario of a block, made when it is looked at."""
+
+    def __init__(self, block: Block, i: int = 0) -> None:
+        self._block, self._i = block, i
+        self._made: dict[str, Estimate] = {}
+
+    def __getitem__(self, option: str) -> Estimate:
+        if option not in self._made:
+            if option not in self._block.candidates:
+                raise KeyError(option)
+            self._made[option] = self._block.estimate(option, i=self._i)
+        return self._made[option]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._block.candidates)
+
+    def __len__(self) -> int:
+        return len(self._block.candidates)
 
 
 def compared(scenario: Scenario) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class Cascade(Option):
                 gates.slo_gate(x, latency, str(outcome.provenance["latency"]), at_least=at_least),
                 self._fleet_gate(student),
                 self._router_gate(context),
-                quality.quality_gate(x, belief, context.teacher_belief),
+                context.quality_gate(belief),
             ]
         )
         return outcome

@@ -46,6 +46,7 @@ class Context:
         self.migrates = self.choices.on_retirement == "migrate"
         self._once: dict[Hashable, Any] = {}
         self._outcomes: dict[str, list[Outcome]] = {}
+        self._judged: dict[int, tuple[Belief, GateResult]] = {}  # the belief is kept, so that its id stays its own
         self._refuse_a_retired_teacher()
         catalog.token_prices(self.teacher, self.workload.start)  # without a price there is nothing to compare with
         self._refuse_counts_of_nobody()
@@ -201,6 +202,14 @@ class Context:
         from distillcalc.estimate.api_latency import api_latency
 
         return api_latency(self.x, self.catalog, self.teacher, self.x.lengths, self.x["reasoning_tokens"])[0]
+
+    def quality_gate(self, belief: Belief, *, is_teacher: bool = False) -> GateResult:
+        """Whether the quality floor is met; judged once where several options share a belief."""
+        judged = self._judged.get(id(belief))
+        if judged is None or is_teacher:
+            judged = belief, quality.quality_gate(self.x, belief, self.teacher_belief, is_teacher=is_teacher)
+            self._judged[id(belief)] = judged
+        return judged[1]
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """What ``compute`` gives, computed the first time only."""

@@ -101,7 +101,7 @@ class HostedFineTune(Option):
                 gates.region_gate(x, catalog, ref),
                 gates.context_gate(x, window, label, "student"),
                 *outcome.gates,
-                quality.quality_gate(x, belief, context.teacher_belief),
+                context.quality_gate(belief),
             ]
         )
         return outcome

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from distillcalc.catalog import Catalog, ModelRow
 from distillcalc.errors import MissingPrice, UnknownName
-from distillcalc.estimate import gates, quality
+from distillcalc.estimate import gates
 from distillcalc.estimate.api_latency import api_latency
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import Estimate, GateResult, Outcome
@@ -133,7 +133,7 @@ def served_by_api(
             gates.region_gate(x, catalog, ref),
             gates.context_gate(x, context.window(ref), ref),
             gates.slo_gate(x, latency, str(latency_source)),
-            quality.quality_gate(x, belief, context.teacher_belief, is_teacher=option == "call-teacher"),
+            context.quality_gate(belief, is_teacher=option == "call-teacher"),
         ]
     )
     return outcome

@@ -39,7 +39,7 @@ class SelfHost(Option):
                 context.labelling_region,
                 gates.context_gate(x, row.context_window, student, "student"),
                 *outcome.gates,
-                quality.quality_gate(x, belief, context.teacher_belief),
+                context.quality_gate(belief),
             ]
         )
         return outcome
@@ -68,7 +68,7 @@ class SelfHostTeacher(Option):
                 gates.privacy_gate(x),
                 gates.context_gate(x, row.context_window, name),
                 *outcome.gates,
-                quality.quality_gate(x, belief, belief, is_teacher=True),
+                context.quality_gate(belief, is_teacher=True),
             ]
         )
         return [outcome]
