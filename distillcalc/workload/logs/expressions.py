@@ -6,7 +6,7 @@ Every value is checked in the same pass that reads it: ``reason`` is NULL exactl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from distillcalc.workload.logs.schemas import Path, Schema
@@ -116,14 +116,15 @@ def column_value(path: Path, types: Mapping[str, str]) -> Value:
         return Value("NULL")
     kind, sql = types[column], name(column)
     if not inner:
-        return Value(sql, kind) if kind == "VARCHAR" or _is_plain(kind) else Value(f"CAST(to_json({sql}) AS VARCHAR)")
+        return Value(sql, kind) if kind == "VARCHAR" or is_plain(kind) else Value(f"CAST(to_json({sql}) AS VARCHAR)")
     where = json_path(inner) if not inner[0].startswith("[") else "$" + inner[0] + json_path(inner[1:])[1:]
     if kind in ("VARCHAR", "JSON"):
         return Value(f"CASE WHEN json_valid({sql}) THEN json_extract_string({sql}, {quote(where)}) END")
     return Value(f"json_extract_string(to_json({sql}), {quote(where)})")
 
 
-def _is_plain(kind: str) -> bool:
+def is_plain(kind: str) -> bool:
+    """Whether a DuckDB type is a single value that is neither text nor nested."""
     return kind in _NUMBERS or kind in ("BOOLEAN", "DATE", "UUID") or kind.startswith(("TIMESTAMP", "DECIMAL"))
 
 
@@ -151,17 +152,17 @@ def time(value: Value, zone: str) -> tuple[str, str]:
     if value.type.startswith("TIMESTAMP") or value.type == "DATE":
         return _in_utc(f"CAST({value.sql} AS TIMESTAMP)", zone), "''"
     t = value.sql
+    # Substrings are slow on long text, so they are taken from its last six characters, ``tail``.
     written = (
-        f"CASE WHEN length({t}) <= 16 THEN '' WHEN {t}[-1] IN ('Z', 'z') OR {t}[-3:] = 'UTC' THEN 'Z' "
-        f"WHEN {t}[-6] IN ('+', '-') THEN {t}[-6:] WHEN {t}[-5] IN ('+', '-') THEN {t}[-5:] "
-        f"WHEN {t}[-3] IN ('+', '-') THEN {t}[-3:] "
-        f"WHEN {t}[-1] >= 'A' THEN regexp_extract({t}, '[A-Za-z_/]+$') ELSE '' END"
+        f"CASE WHEN strlen({t}) <= 16 THEN '' WHEN ends_with(tail, 'Z') OR ends_with(tail, 'UTC') THEN 'Z' "
+        "WHEN tail[1] IN ('+', '-') THEN tail WHEN tail[2] IN ('+', '-') THEN tail[2:] "
+        "WHEN tail[4] IN ('+', '-') THEN tail[4:] "
+        f"WHEN tail[6] >= 'A' THEN regexp_extract({t}, '[A-Za-z_/]+$') ELSE '' END"
     )
     at = (
-        f"CASE WHEN TRY_CAST({t} AS DOUBLE) IS NOT NULL THEN {_from_epoch(f'TRY_CAST({t} AS DOUBLE)')} "
-        f"WHEN zone = '' THEN {_in_utc(f'TRY_CAST({t} AS TIMESTAMP)', zone)} "
+        f"coalesce(CASE WHEN zone = '' THEN {_in_utc(f'TRY_CAST({t} AS TIMESTAMP)', zone)} "
         f"WHEN zone = 'Z' THEN TRY_CAST({t} AS TIMESTAMP) "
-        f"ELSE timezone('UTC', TRY_CAST({t} AS TIMESTAMPTZ)) END"
+        f"ELSE timezone('UTC', TRY_CAST({t} AS TIMESTAMPTZ)) END, {_from_epoch(f'TRY_CAST({t} AS DOUBLE)')})"
     )
     return at, written
 
@@ -178,8 +179,17 @@ def _from_epoch(n: str) -> str:
     return f"make_timestamp(TRY_CAST(round({micros}) AS BIGINT))"
 
 
-def rows(schema: Schema, values: Mapping[str, tuple[Value, ...]], source: str, *, zone: str, raw: str, json: bool,
-         error_logged: bool) -> str:  # fmt: skip
+def rows(
+    schema: Schema,
+    values: Mapping[str, tuple[Value, ...]],
+    source: str,
+    *,
+    zone: str,
+    raw: str,
+    json: bool,
+    error_logged: bool,
+    place: str = "CAST(NULL AS BIGINT)",
+) -> str:
     """A SELECT of the canonical columns with ``reason``, ``zone``, ``need`` (tokens are to be counted) and ``raw``.
 
     Parameters
@@ -188,30 +198,32 @@ def rows(schema: Schema, values: Mapping[str, tuple[Value, ...]], source: str, *
     source : a FROM item with the columns those expressions use
     zone : the time zone of times written without one
     raw : an expression for the row as text
+    place : an expression for the line of the row, from 0, where a line holds several rows
     json : the source has a column ``json``, NULL where the line is not valid JSON
     error_logged : an empty error means that the request went well
     """
     has = {figure: bool(found) for figure, found in values.items()}
-    first = [f"{raw} AS whole"]
+    first = [f"{raw} AS whole", f"{place} AS place"]
     if json:
         first.append("json AS document")
     numbers = ["input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "requests"]
     for figure in numbers:
         found = values.get(figure, ())
-        first.append(f"{_coalesced([v.number for v in found], 'DOUBLE')} AS n_{figure}")
+        first.append(f"{coalesced([v.number for v in found], 'DOUBLE')} AS n_{figure}")
         if all(v.is_number for v in found):
-            first.append(f"{_coalesced([v.number for v in found], 'DOUBLE')} IS NOT NULL AS has_{figure}")
+            first.append(f"{coalesced([v.number for v in found], 'DOUBLE')} IS NOT NULL AS has_{figure}")
         else:
-            first.append(f"{_coalesced([v.text for v in found])} IS NOT NULL AS has_{figure}")
-    for figure in ("model", "request_id", "prompt", "response", "kind"):
-        first.append(f"{_coalesced([v.text for v in values.get(figure, ())])} AS {figure}")
+            first.append(f"{coalesced([v.text for v in found])} IS NOT NULL AS has_{figure}")
+    texts = ("model", "request_id", "prompt", "response", "kind")
+    first += [f"{coalesced([v.text for v in values.get(figure, ())])} AS {figure}" for figure in texts]
     added = [f"coalesce({v.number}, 0)" for v in values.get("added_input_tokens", ())]
     first.append(f"{' + '.join(added) or '0'} AS added")
-    first.append(f"{_failed(schema, values, error_logged=error_logged)} AS failed")
+    first.append(f"{failed(schema, values, error_logged=error_logged)} AS failed")
     at = values["at"]
-    only = at[0] if len(at) == 1 else Value(_coalesced([v.text for v in at]))
+    only = at[0] if len(at) == 1 else Value(coalesced([v.text for v in at]))
     first.append(f"{only.text if only.type == 'VARCHAR' else only.sql} AS t")
     at_sql, zone_sql = time(Value("t", only.type), zone)
+    tail = "right(t, 6)" if only.type == "VARCHAR" else "NULL"
     is_counts = schema.kind == "counts"
     needs = "false"
     if not is_counts:
@@ -219,7 +231,10 @@ def rows(schema: Schema, values: Mapping[str, tuple[Value, ...]], source: str, *
             "NOT coalesce(failed, false) AND (NOT has_input_tokens OR NOT has_output_tokens) "
             "AND (has_input_tokens OR prompt IS NOT NULL) AND (has_output_tokens OR response IS NOT NULL)"
         )
-    token = lambda f: f"CAST(CASE WHEN n_{f} BETWEEN 0 AND {MOST_TOKENS} THEN n_{f} END AS BIGINT)"  # noqa: E731
+
+    def token(figure: str) -> str:
+        return f"CAST(CASE WHEN n_{figure} BETWEEN 0 AND {MOST_TOKENS} THEN n_{figure} END AS BIGINT)"
+
     prompt = _readable("prompt") if has.get("prompt") else "prompt"
     response = _readable("response") if has.get("response") else "response"
     out = {
@@ -237,6 +252,7 @@ def rows(schema: Schema, values: Mapping[str, tuple[Value, ...]], source: str, *
         "requests": token("requests"),
         "need": "need",
         "zone": "zone",
+        "place": "place",
         "reason": "reason",
         "raw": "CASE WHEN reason IS NOT NULL THEN whole END",
     }
@@ -244,8 +260,8 @@ def rows(schema: Schema, values: Mapping[str, tuple[Value, ...]], source: str, *
         f"SELECT {', '.join(f'{sql} AS {name(column)}' for column, sql in out.items())} FROM ("
         f"SELECT *, {_reason(schema, json=json, counts=is_counts)} AS reason FROM ("
         f'SELECT *, {at_sql} AS "at", {needs} AS need FROM ('
-        f"SELECT *, {zone_sql} AS zone FROM ("
-        f"SELECT {', '.join(first)} FROM {source}))))"
+        f"SELECT *, {zone_sql} AS zone FROM (SELECT *, {tail} AS tail FROM ("
+        f"SELECT {', '.join(first)} FROM {source})))))"
     )
 
 
@@ -255,13 +271,13 @@ def checked_rows(values: Mapping[str, tuple[Value, ...]], source: str, *, zone: 
     def get(figure: str, type: str) -> str:
         found = values.get(figure, ())
         cast = "TRY_CAST" if figure != "model" else "CAST"
-        sql = found[0].sql if len(found) == 1 else _coalesced([v.text for v in found])
+        sql = found[0].sql if len(found) == 1 else coalesced([v.text for v in found])
         return f"{cast}({sql} AS {type})" if found else f"CAST(NULL AS {type})"
 
     at = time(values["at"][0], zone)[0]
     if kind == "counts":
         return f'SELECT {at} AS "at", {get("requests", "BIGINT")} AS requests FROM {source}'
-    prompt = _coalesced([v.text for v in values.get("prompt", ())])
+    prompt = coalesced([v.text for v in values.get("prompt", ())])
     prompt = _readable(prompt) if values.get("prompt") else prompt
     made = {"at": at, "failed": failed, "prompt_hash": f"hash({prompt})", "prompt": prompt}
     if not values.get("prompt"):
@@ -272,10 +288,6 @@ def checked_rows(values: Mapping[str, tuple[Value, ...]], source: str, *, zone: 
 
 def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_logged: bool) -> str:
     """Whether a request failed, from its status and its error; NULL where neither says."""
-    return _failed(schema, values, error_logged=error_logged)
-
-
-def _failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_logged: bool) -> str:
     said: list[str] = []
     for path, value in zip(schema.paths.get("status", ()), values.get("status", ()), strict=False):
         text, last = f"lower({value.text})", path[-1].lower()
@@ -287,23 +299,25 @@ def _failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_lo
             f"WHEN {code} >= 400 THEN true WHEN {code} >= 100 THEN false "
             + (f"WHEN {code} = 2 THEN true WHEN {code} IN (0, 1) THEN false " if in_otel else "")
             + (f"WHEN {code} = 1 THEN {yes} WHEN {code} = 0 THEN {no} " if not in_otel else "")
-            + f"WHEN {text} IN ({_words(_FAILED)}) OR {text} LIKE '%error' THEN true "
-            f"WHEN {text} IN ({_words(_WELL)}) OR {text} LIKE '%ok' THEN false END"
+            + f"WHEN {text} IN ({words(_FAILED)}) OR {text} LIKE '%error' THEN true "
+            f"WHEN {text} IN ({words(_WELL)}) OR {text} LIKE '%ok' THEN false END"
         )
-    errors = _coalesced([v.text for v in values.get("error", ())])
+    errors = coalesced([v.text for v in values.get("error", ())])
     if values.get("error"):
         empty = "false" if error_logged else "NULL"
-        wrong = f"lower({errors}) NOT IN ({_words(_NO_ERROR)})"
+        wrong = f"lower({errors}) NOT IN ({words(_NO_ERROR)})"
         status = f"coalesce({', '.join(said)}, {empty})" if said else empty
         return f"CASE WHEN {wrong} THEN true ELSE {status} END"
     return f"coalesce({', '.join(said)})" if said else "CAST(NULL AS BOOLEAN)"
 
 
-def _words(words: tuple[str, ...]) -> str:
-    return ", ".join(quote(word) for word in words)
+def words(listed: Iterable[str]) -> str:
+    """Strings as the inside of an SQL list."""
+    return ", ".join(quote(word) for word in listed)
 
 
-def _coalesced(found: list[str], type: str = "VARCHAR") -> str:
+def coalesced(found: list[str], type: str = "VARCHAR") -> str:
+    """The first of several expressions that is not NULL."""
     if not found:
         return f"CAST(NULL AS {type})"
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
@@ -324,8 +338,8 @@ def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
         cases.append(("document IS NULL", NOT_JSON))
         cases.append(("t IS NULL AND json_type(document) <> 'OBJECT'", NOT_AN_OBJECT))
     if schema.requests:
-        words = _words(tuple(sorted(schema.requests)))
-        cases.append((f"kind IS NOT NULL AND lower(kind) NOT IN ({words})", NOT_A_REQUEST))
+        known = words(sorted(schema.requests))
+        cases.append((f"kind IS NOT NULL AND lower(kind) NOT IN ({known})", NOT_A_REQUEST))
         cases.append(("kind IS NULL AND NOT has_input_tokens AND model IS NULL", NOT_A_REQUEST))
     cases += [
         ("t IS NULL AND failed", FAILED_WITHOUT_TIME),

@@ -9,10 +9,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
-import shutil
 import tempfile
 import zoneinfo
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -50,9 +49,9 @@ class Ingested:
     ----------
     connection : DuckDB with ``requests`` (or ``counts``, see ``kind``); closed by :meth:`close`
     schema : the schemas found, joined by ``" + "``
-    kind : ``"requests"``: a relation ``requests(at, input_tokens, output_tokens, cached_tokens, reasoning_tokens, model,
-        request_id, failed, cost_usd, prompt_hash, prompt)``, ``at`` in UTC. Unknown is NULL; only of a failed request may
-        tokens be unknown. ``"counts"``: a relation ``counts(at, requests)``
+    kind : ``"requests"``: a relation ``requests`` with the columns of
+        :data:`distillcalc.workload.logs.expressions.COLUMNS`, ``at`` in UTC. Unknown is NULL; only of a failed request
+        may the tokens be unknown. ``"counts"``: a relation ``counts(at, requests)``
     rows_read, rows_used, rows_rejected : the first is always the sum of the others. Blank lines are no rows
     reject_reasons : rows by reason, most first
     rejects_file : JSONL with ``file``, ``line``, ``reason`` and ``text``; ``None`` where nothing was rejected
@@ -106,12 +105,12 @@ def ingest(
         those of :data:`distillcalc.workload.logs.schemas.FIELDS`
     memory_limit : what DuckDB may take; beyond it, it works on disk in the temporary folder
     threads : how many; ``None``: as many as there are cores
-    max_rejected_share : above this share of rejected rows, in 0..1, nothing is returned. Rows that are no requests (spans
-        of other kinds) do not count towards it
+    max_rejected_share : above this share of rejected rows, in 0..1, nothing is returned. Rows that are no requests
+        (spans of other kinds) do not count towards it
     rejects : where to write the rejected rows; ``None``: into the temporary folder
     time_zone : of times written without one, such as ``"Europe/Berlin"``
-    tokenizer : counts tokens where the log has only texts: a local ``tokenizer.json``, the name of a tiktoken encoding in
-        its cache, or a tiktoken Encoding. ``None``: ``o200k_base`` if tiktoken has it cached
+    tokenizer : counts tokens where the log has only texts: a local ``tokenizer.json``, the name of a tiktoken encoding
+        in its cache, or a tiktoken Encoding. ``None``: ``o200k_base`` if tiktoken has it cached
 
     Raises
     ------
@@ -136,7 +135,7 @@ def ingest(
             connection.close()
         folder.cleanup()
         if isinstance(error, duckdb.Error):
-            raise InputError(f"the logs cannot be read: {str(error).splitlines()[0]}") from error
+            raise InputError(f"the logs cannot be read: {_first_line(error)}") from error
         raise
 
 
@@ -175,6 +174,7 @@ class _Plan:
     table: str
     error_logged: bool
     typed: bool = False
+    several_a_line: bool = False
 
 
 class _Reader:
@@ -249,6 +249,9 @@ class _Reader:
         """Find the schema of a source and the expressions that read it."""
         if source.format == "jsonl":
             samples = _json_samples(source)
+            if any("resourceSpans" in sample for sample in samples):
+                spans = [span for sample in samples for span in _otlp_spans(sample)]
+                return self.otlp_plan(source, self.json_schema(spans, source.name), spans)
             return self.json_plan(source, self.json_schema(samples, source.name), samples)
         table = self.table_of(source, number)
         described = self.described(source, table)
@@ -271,18 +274,40 @@ class _Reader:
         """Expressions over the list of all values that the schema may need, so each line is parsed once for them."""
         paths = list(dict.fromkeys(path for found in schema.paths.values() for path in found))
         listed = ", ".join(sql.quote(sql.json_path(path)) for path in paths)
-        reader = "read_json_objects" if source.array else "read_ndjson_objects"
-        options = "format='array'" if source.array else "ignore_errors=true"
-        scan = (
-            f"{reader}({sql.quote(str(source.path))}, {options}, compression={sql.quote(source.compression)}, "
-            f"maximum_object_size={4 * LONGEST_LINE})"
-        )
-        table = f"(SELECT json, json_extract_string(json, [{listed}]) AS x FROM {scan})"
+        table = f"(SELECT json, json_extract_string(json, [{listed}]) AS x FROM {_json_scan(source)})"
         at = {path: i + 1 for i, path in enumerate(paths)}
         values = {f: tuple(sql.Value(f"x[{at[path]}]") for path in found) for f, found in schema.paths.items()}
         columns = _json_columns(samples)
         errors = {norm(".".join(path)) for path in schema.paths.get("error", ())}
         return _Plan(source, schema, values, table, error_logged=bool(errors & set(columns)))
+
+    def otlp_plan(self, source: Source, schema: Schema, spans: list[Any]) -> _Plan:
+        """As :meth:`json_plan` for OTLP JSON: many spans a line, their attributes a list of keys and values."""
+        paths = list(dict.fromkeys(path for found in schema.paths.values() for path in found))
+        listed = ", ".join(sql.quote(sql.json_path(path)) for path in paths)
+        typed = ", ".join(f"a ->> '$.value.{kind}Value'" for kind in ("string", "int", "double", "bool"))
+        table = (
+            f"(SELECT place, json, json_extract_string(json, [{listed}]) AS x, "
+            f"[a ->> '$.key' FOR a IN listed] AS keys, [coalesce({typed}) FOR a IN listed] AS attributes FROM ("
+            "SELECT place, json, json_extract(json, '$.attributes[*]') AS listed FROM ("
+            "SELECT place, unnest(CASE WHEN len(spans) > 0 THEN spans ELSE [json] END) AS json FROM ("
+            "SELECT row_number() OVER () - 1 AS place, json, "
+            f"json_extract(json, '$.resourceSpans[*].scopeSpans[*].spans[*]') AS spans FROM {_json_scan(source)}))))"
+        )
+        values = {
+            figure: tuple(
+                sql.Value(
+                    f"attributes[list_position(keys, {sql.quote('.'.join(path[1:]))})]"
+                    if path[0] == "attributes"
+                    else f"x[{paths.index(path) + 1}]"
+                )
+                for path in found
+            )
+            for figure, found in schema.paths.items()
+        }
+        seen = _json_columns(spans)
+        error_logged = any(norm(".".join(path)) in seen for path in schema.paths.get("error", ()))
+        return _Plan(source, schema, values, table, error_logged=error_logged, several_a_line=True)
 
     def json_schema(self, samples: list[Any], name: str) -> Schema:
         """The schema of JSON lines, or the sum of several where the lines differ."""
@@ -321,8 +346,9 @@ class _Reader:
         return (
             f"read_csv({sql.quote(str(source.path))}, auto_detect=false, header=true, columns={{{listed}}}, "
             f"delim={sql.quote(source.delimiter)}, quote={quoting}, escape={quoting}, "
-            f"compression={sql.quote(source.compression)}, max_line_size={LONGEST_LINE}, buffer_size={2 * LONGEST_LINE}, "
-            "store_rejects=true, rejects_table='csv_errors', rejects_scan='csv_scans', rejects_line_size_limit=100000)"
+            f"compression={sql.quote(source.compression)}, max_line_size={LONGEST_LINE}, "
+            f"buffer_size={2 * LONGEST_LINE}, store_rejects=true, rejects_table='csv_errors', "
+            "rejects_scan='csv_scans', rejects_line_size_limit=100000)"
         )
 
     def described(self, source: Source, table: str) -> list[Any]:
@@ -333,22 +359,22 @@ class _Reader:
             return self.connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
         except duckdb.Error as error:
             raise InputError(
-                f"{source.name} cannot be read as {source.format}: {str(error).splitlines()[0]}. It may be cut or damaged"
+                f"{source.name} cannot be read as {source.format}; it may be cut or damaged: {_first_line(error)}"
             ) from error
 
     def table_columns(self, source: Source, table: str, types: dict[str, str]) -> Columns:
         """The columns of a table, and the keys inside those that hold structs or JSON."""
         if source.format == "csv":
-            values = _csv_samples(source, list(types))
+            values: list[dict[str, Any]] = _csv_samples(source, list(types))
         else:
             texts = ", ".join(
                 f"CAST({sql.name(c)} AS VARCHAR) AS {sql.name(c)}"
                 if kind == "VARCHAR"
                 else f"CAST(to_json({sql.name(c)}) AS VARCHAR)"
                 for c, kind in types.items()
-                if kind == "VARCHAR" or not sql._is_plain(kind)
+                if kind == "VARCHAR" or not sql.is_plain(kind)
             )
-            names = [c for c, kind in types.items() if kind == "VARCHAR" or not sql._is_plain(kind)]
+            names = [c for c, kind in types.items() if kind == "VARCHAR" or not sql.is_plain(kind)]
             rows = self.connection.execute(f"SELECT {texts} FROM {table} LIMIT 200").fetchall() if names else []
             values = [dict(zip(names, row, strict=True)) for row in rows]
         columns: Columns = {norm(column): (column,) for column in types}
@@ -374,7 +400,7 @@ class _Reader:
             total += int(rows)
         if any("request_id" in plan.values for plan in plans):
             ids = " UNION ALL ".join(
-                f"SELECT {sql._coalesced([v.text for v in plan.values['request_id']])} AS id FROM {plan.table}"
+                f"SELECT {sql.coalesced([v.text for v in plan.values['request_id']])} AS id FROM {plan.table}"
                 for plan in plans
                 if "request_id" in plan.values
             )
@@ -395,7 +421,14 @@ class _Reader:
         if plan.source.format in ("parquet", "frame"):
             raw, table = "CAST(to_json(whole_row) AS VARCHAR)", f"{plan.table} AS whole_row"
         return sql.rows(
-            plan.schema, plan.values, table, zone=self.time_zone, raw=raw, json=is_json, error_logged=plan.error_logged
+            plan.schema,
+            plan.values,
+            table,
+            zone=self.time_zone,
+            raw=raw,
+            json=is_json,
+            error_logged=plan.error_logged,
+            place="place" if plan.several_a_line else "CAST(NULL AS BIGINT)",
         )
 
     def stage(self, plans: list[_Plan]) -> list[_Plan]:
@@ -410,7 +443,8 @@ class _Reader:
         done = []
         for plan in plans:
             self.stage_one(plan)
-            done.append(self.widen(plan) if plan.source.format == "jsonl" and not self.columns else plan)
+            is_open = plan.source.format == "jsonl" and not plan.several_a_line and not self.columns
+            done.append(self.widen(plan) if is_open else plan)
         return done
 
     def stage_one(self, plan: _Plan) -> None:
@@ -432,7 +466,7 @@ class _Reader:
                 or isinstance(error, duckdb.OutOfMemoryException)
             ):
                 raise InputError(
-                    f"{plan.source.name} cannot be read as {plan.source.format}: {str(error).splitlines()[0]}"
+                    f"{plan.source.name} cannot be read as {plan.source.format}: {_first_line(error)}"
                 ) from error
             copy, cut = self.unpack(plan.source, part)
             table = plan.table.replace(sql.quote(str(plan.source.path)), sql.quote(str(copy.path)))
@@ -477,23 +511,29 @@ class _Reader:
             self.connection.execute("DROP TABLE IF EXISTS csv_errors; DROP TABLE IF EXISTS csv_scans")
 
     def keep_csv_errors(self, part: int) -> None:
-        """Take the records that DuckDB could not read as CSV into ``broken``, each line of an unclosed quote by itself."""
+        """Take the records that are not CSV into ``broken``, each line within an unclosed quote by itself."""
         self.connection.execute(
             f"INSERT INTO broken SELECT {part}, line, CASE WHEN error = 'UNQUOTED VALUE' THEN greatest(1, "
             r"len(regexp_extract_all(text, '[^\n]*[^\s][^\n]*'))) ELSE 1 END, "
             + "CASE "
             + " ".join(f"WHEN error = {sql.quote(e)} THEN {sql.quote(r)}" for e, r in _CSV_ERRORS.items())
-            + " ELSE 'not valid CSV: ' || lower(error) END, text FROM (SELECT line, min(CAST(error_type AS VARCHAR)) AS error, "
-            "any_value(csv_line) AS text FROM csv_errors GROUP BY line)"
+            + " ELSE 'not valid CSV: ' || lower(error) END, text FROM ("
+            "SELECT line, min(CAST(error_type AS VARCHAR)) AS error, any_value(csv_line) AS text "
+            "FROM csv_errors GROUP BY line)"
         )
         self.connection.execute("DELETE FROM csv_errors; DELETE FROM csv_scans")
 
     def reject_cut_end(self, part: int, source: Source) -> None:
         """Reject the last record of a cut zstd file, of which nobody knows whether it is whole."""
         self.notes.append(f"{source.name} is cut: what could be unpacked was read")
-        if source.format == "csv":
+        if source.format != "csv":
+            return  # half an object is no object, and rejected already
+        last = b"".join(deque(open_lines(source), maxlen=1)).decode("utf-8", "replace").strip()
+        texts = self.connection.execute(f"SELECT text FROM broken WHERE part = {part} ORDER BY record DESC LIMIT 1")
+        broken = texts.fetchone()
+        if not (last and broken and broken[0].strip().endswith(last)):
             self.connection.execute(
-                f"UPDATE staged SET reason = {sql.quote(_CUT)} WHERE part = {part} AND reason IS NULL "
+                f"UPDATE staged SET reason = {sql.quote(_CUT)} WHERE reason IS NULL "
                 f"AND rowid = (SELECT max(rowid) FROM staged WHERE part = {part})"
             )
 
@@ -502,7 +542,7 @@ class _Reader:
         part = max(self.read_as)
         left = (sql.TIME_MISSING, "input_tokens is missing", "output_tokens is missing")
         lines = self.connection.execute(
-            f"SELECT raw FROM staged WHERE part = {part} AND reason IN ({sql._words(left)}) LIMIT {SAMPLE_ROWS}"
+            f"SELECT raw FROM staged WHERE part = {part} AND reason IN ({sql.words(left)}) LIMIT {SAMPLE_ROWS}"
         ).fetchall()
         if not lines:
             return plan
@@ -608,6 +648,8 @@ class _Reader:
     def stop_if_too_many(self, reasons: dict[str, int], used: int, written: Path | None) -> None:
         """Stop if too many rows were rejected, or none is left."""
         rejected = sum(reasons.values())
+        if not used + rejected:
+            raise InputError("the logs have column names but no row")
         most = "; ".join(f"{n:,}: {reason}" for reason, n in itertools.islice(reasons.items(), 5))
         if used and not self.too_many(reasons, used):
             return
@@ -618,7 +660,7 @@ class _Reader:
         where = f"All of them: {written}" if written else "rejects='rejects.jsonl' writes all of them to a file"
         limit = f"above max_rejected_share {self.max_rejected_share:.3g}" if used else "so none is left"
         raise InputError(
-            f"{rejected:,} of {used + rejected:,} rows were rejected ({rejected / max(used + rejected, 1):.1%}), {limit}. "
+            f"{rejected:,} of {used + rejected:,} rows were rejected ({rejected / (used + rejected):.1%}), {limit}. "
             f"Reasons: {most}. For example: {' | '.join(examples)}. {where}"
         )
 
@@ -636,7 +678,8 @@ class _Reader:
                 for plan in plans
             ]
             # A view of a registered DataFrame has to be temporary.
-            self.connection.execute(f"CREATE TEMP VIEW {kind} AS {' UNION ALL '.join(selects)}")
+            temporary = "TEMP" if any(plan.source.format == "frame" for plan in plans) else ""
+            self.connection.execute(f"CREATE {temporary} VIEW {kind} AS {' UNION ALL '.join(selects)}")
             return
         if kind == "counts":
             self.connection.execute('CREATE VIEW counts AS SELECT "at", requests FROM staged WHERE reason IS NULL')
@@ -653,8 +696,8 @@ class _Reader:
             else f'(SELECT 0 AS part, "at" FROM {kind})'
         )
         back, most = self.one(
-            'SELECT count(*), epoch(max(step)) FROM (SELECT lag("at") OVER () - "at" AS step, lag(part) OVER () AS before, part '
-            f"FROM {where}) WHERE step > INTERVAL 0 SECOND AND before = part"
+            'SELECT count(*), epoch(max(step)) FROM (SELECT lag("at") OVER () - "at" AS step, '
+            f"lag(part) OVER () AS before, part FROM {where}) WHERE step > INTERVAL 0 SECOND AND before = part"
         )
         if back:
             self.notes.append(
@@ -670,7 +713,8 @@ class _Reader:
         if not self.staged:
             return
         zones = self.connection.execute(
-            "SELECT zone, count(*) AS n FROM staged WHERE reason IS NULL AND zone IS NOT NULL GROUP BY zone ORDER BY n DESC, zone"
+            "SELECT zone, count(*) AS n FROM staged WHERE reason IS NULL AND zone IS NOT NULL "
+            "GROUP BY zone ORDER BY n DESC, zone"
         ).fetchall()
         if len(zones) > 1:
             told = ", ".join(f"{zone or 'none, read as ' + self.time_zone} ({n:,} rows)" for zone, n in zones[:6])
@@ -700,8 +744,9 @@ class _Reader:
             }
             with self.connection.cursor() as cursor:
                 cursor.execute(
-                    f"SELECT rowid - {first}, reason, left(coalesce(raw, ''), {EXCERPT}), concat_ws(', ', \"at\", input_tokens, "
-                    f"output_tokens, request_id) FROM staged WHERE part = {part} AND reason IS NOT NULL ORDER BY rowid"
+                    f"SELECT coalesce(place, rowid - {first}), reason, left(coalesce(raw, ''), {EXCERPT}), "
+                    "concat_ws(', ', \"at\", input_tokens, output_tokens, request_id) FROM staged "
+                    f"WHERE part = {part} AND reason IS NOT NULL ORDER BY rowid"
                 )
                 staged = _fetched(cursor)
                 if source.format in ("csv", "jsonl") and not source.array:
@@ -715,6 +760,10 @@ class _Reader:
         row = self.connection.execute(query).fetchone()
         assert row is not None
         return row
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _fetched(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
@@ -744,7 +793,7 @@ def _with_lines(
                 yield {"file": source.name, "line": line + i, "reason": reason, "text": excerpt[:EXCERPT]}
         elif text.strip() and not (is_csv and record == 1):
             ordinal += 1
-            if wanted is not None and wanted[0] == ordinal:
+            while wanted is not None and wanted[0] == ordinal:
                 shown = text[: 4 * EXCERPT].decode("utf-8", "replace")[:EXCERPT]
                 yield {"file": source.name, "line": line, "reason": wanted[1], "text": shown}
                 wanted = next(staged, None)
@@ -753,9 +802,9 @@ def _with_lines(
     while wanted is not None:  # lines that cannot be found again
         yield {"file": source.name, "line": None, "reason": wanted[1], "text": wanted[2] or wanted[3]}
         wanted = next(staged, None)
-    for record, (lines, reason, text) in unseen.items():
+    for record, (lines, reason, shown) in unseen.items():
         for _ in range(lines):
-            yield {"file": source.name, "line": record, "reason": reason, "text": text.strip("\n")[:EXCERPT]}
+            yield {"file": source.name, "line": record, "reason": reason, "text": shown.strip("\n")[:EXCERPT]}
 
 
 def _records(source: Source, broken: dict[int, tuple[int, str, str]]) -> Iterator[tuple[int, int, bytes]]:
@@ -790,12 +839,35 @@ def _json_samples(source: Source) -> list[Any]:
 
     try:
         rows = duckdb.execute(
-            f"SELECT json FROM read_json_objects(?, format='array', compression='{source.compression}') LIMIT {SAMPLE_ROWS}",
-            [str(source.path)],
+            "SELECT json FROM read_json_objects(?, format='array', compression=?) LIMIT ?",
+            [str(source.path), source.compression, SAMPLE_ROWS],
         ).fetchall()
     except duckdb.Error as error:
-        raise InputError(f"{source.name} is not a valid JSON array: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{source.name} is not a valid JSON array: {_first_line(error)}") from error
     return _objects(text for (text,) in rows)
+
+
+def _json_scan(source: Source) -> str:
+    """The FROM item of a JSON log: a column ``json``, NULL where a line is not valid JSON. Blank lines are no rows."""
+    reader = "read_json_objects" if source.array else "read_ndjson_objects"
+    options = "format='array'" if source.array else "ignore_errors=true"
+    return (
+        f"{reader}({sql.quote(str(source.path))}, {options}, compression={sql.quote(source.compression)}, "
+        f"maximum_object_size={4 * LONGEST_LINE})"
+    )
+
+
+def _otlp_spans(line: Any) -> list[Any]:
+    """The spans of a line of OTLP JSON, their attributes by key."""
+    try:
+        return [
+            {**span, "attributes": {one["key"]: 0 for one in span.get("attributes", [])}}
+            for resource in line.get("resourceSpans", [])
+            for scope in resource.get("scopeSpans", [])
+            for span in scope.get("spans", [])
+        ]
+    except (AttributeError, KeyError, TypeError):
+        return []
 
 
 def _objects(lines: Any) -> list[Any]:
@@ -847,14 +919,17 @@ def _csv_header(source: Source) -> list[str]:
     return unique
 
 
-def _csv_samples(source: Source, columns: list[str]) -> list[dict[str, str]]:
+def _csv_samples(source: Source, columns: list[str]) -> list[dict[str, Any]]:
     import csv
 
     lines = head_lines(source, 200)[1:]
-    quoting = csv.QUOTE_MINIMAL if source.quoted else csv.QUOTE_NONE
     rows: list[list[str]] = []
     try:
-        rows = list(csv.reader(lines, delimiter=source.delimiter, quoting=quoting))
+        rows = list(
+            csv.reader(
+                lines, delimiter=source.delimiter, quoting=csv.QUOTE_MINIMAL if source.quoted else csv.QUOTE_NONE
+            )
+        )
     except csv.Error:
         return []
     return [dict(zip(columns, row, strict=False)) for row in rows]

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from distillcalc.errors import InputError, near_matches
 
@@ -62,20 +62,28 @@ class Schema:
 
     def __add__(self, other: Schema) -> Schema:
         """Both schemas at once, for a log that mixes them: the first key that a row has counts."""
-        names = dict.fromkeys([*self.fields, *other.fields])
-        join = lambda mine, theirs: {n: tuple(dict.fromkeys((*mine.get(n, ()), *theirs.get(n, ())))) for n in names}  # noqa: E731
         return Schema(
             name=" + ".join(dict.fromkeys([*self.name.split(" + "), *other.name.split(" + ")])),
-            fields=join(self.fields, other.fields),
+            fields=_joined(self.fields, other.fields),
             kind=self.kind,
             requests=self.requests | other.requests,
-            paths=join(self.paths, other.paths),
+            paths=_joined(self.paths, other.paths),
         )
+
+
+Key = TypeVar("Key")
+
+
+def _joined(mine: Mapping[str, tuple[Key, ...]], theirs: Mapping[str, tuple[Key, ...]]) -> dict[str, tuple[Key, ...]]:
+    return {f: tuple(dict.fromkeys((*mine.get(f, ()), *theirs.get(f, ())))) for f in dict.fromkeys([*mine, *theirs])}
 
 
 def _usage(*prefixes: str) -> dict[str, tuple[str, ...]]:
     """The figures of an OpenAI usage object (chat completions, responses) under each prefix."""
-    under = lambda *keys: tuple(prefix + key for prefix in prefixes for key in keys)  # noqa: E731
+
+    def under(*keys: str) -> tuple[str, ...]:
+        return tuple(prefix + key for prefix in prefixes for key in keys)
+
     return {
         "input_tokens": under("usage.prompt_tokens", "usage.input_tokens"),
         "output_tokens": under("usage.completion_tokens", "usage.output_tokens"),
@@ -221,8 +229,10 @@ KNOWN: tuple[Schema, ...] = (
         (
             ("startTime", "start_time"),
             ("traceId", "trace_id", "traceName", "trace_name"),
-            ("usageDetails", "usage_details", "usage.input", "promptTokens", "inputUsage", "usageDetails.input")
-            + ("usage_details.input", "input_usage", "calculatedTotalCost"),
+            (
+                *("usageDetails", "usage_details", "usage.input", "promptTokens", "inputUsage", "usageDetails.input"),
+                *("usage_details.input", "input_usage", "calculatedTotalCost"),
+            ),
         ),
         requests=frozenset({"generation", "embedding"}),
     ),
@@ -465,8 +475,11 @@ def seen(columns: Columns) -> str:
 
 
 def _guess(figure: str, columns: Collection[str] | Columns) -> str | None:
-    words = {"at": ("time", "date", "when", "created"), "input_tokens": ("prompt", "input", "context", "in_")}
-    words["output_tokens"] = ("complet", "output", "generat", "out_", "respon")
+    words: dict[str, tuple[str, ...]] = {
+        "at": ("time", "date", "when", "created"),
+        "input_tokens": ("prompt", "input", "context", "in_"),
+        "output_tokens": ("complet", "output", "generat", "out_", "respon"),
+    }
     for key in columns:
         if any(word in key for word in words[figure]) and (figure == "at" or "tok" in key or "len" in key):
             return ".".join(columns[key]) if isinstance(columns, dict) else key

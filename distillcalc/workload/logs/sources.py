@@ -143,7 +143,9 @@ def recognise_file(file: Path) -> Source:
         compression = "zstd"
     head = _head_bytes(file, compression)
     if not head.strip():
-        raise InputError(f"{file} is empty" + (f" once unpacked ({compression})" if compression != "none" else ""))
+        raise InputError(
+            f"{file} is empty" + (f" once unpacked ({compression}); it may be cut" if compression != "none" else "")
+        )
     return _recognise_text(file, compression, head)
 
 
@@ -154,7 +156,8 @@ def _recognise_text(file: Path, compression: Compression, head: bytes) -> Source
     readable = sum(not _is_binary(line) for line in lines)
     if readable * 2 < len(lines) or _is_binary(lines[0][:2000]):
         raise InputError(
-            f"{file} is a binary file (it begins with {head[:8]!r}). Logs are CSV, JSONL or Parquet, plain, gzip or zstd"
+            f"{file} is a binary file (it begins with {head[:8]!r}). "
+            "Logs are CSV, JSONL or Parquet, plain, gzip or zstd"
         )
     cut = compression == "zstd" and not _zstd_is_whole(file)
     objects = sum(line.startswith(b"{") for line in lines)
@@ -163,7 +166,8 @@ def _recognise_text(file: Path, compression: Compression, head: bytes) -> Source
     if objects * 2 >= len(lines) or lines[0].startswith(b"{"):
         if lines[0] == b"{" and len(lines) > 1:
             raise InputError(
-                f"{file} is JSON spread over several lines, which is not read. Write one object per line: jq -c . {file}"
+                f"{file} is JSON spread over several lines, which is not read. "
+                f"Write one object per line: jq -c . {file}"
             )
         return Source(file, "jsonl", compression, bom=bom, cut=cut)
     header = lines[0].decode("utf-8", "replace")
@@ -301,7 +305,7 @@ def _zstd_lines(file: Path) -> Iterator[bytes]:
 
 
 def _zstd_is_whole(file: Path) -> bool:
-    """Whether a zstd file ends where its last frame does. DuckDB reads a cut one without a word; see RFC 8878, 3.1.1."""
+    """Whether a zstd file ends where its last frame does (RFC 8878, 3.1.1). DuckDB reads a cut one without a word."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         while stream.tell() < size:

@@ -69,7 +69,8 @@ def how_to_give_one() -> str:
     """How to get a tokenizer onto this machine, as a sentence."""
     return (
         "Give a local tokenizer.json (tokenizer='path/to/tokenizer.json'), or fill tiktoken's cache once where there "
-        f"is a network: TIKTOKEN_CACHE_DIR=DIR python -c \"import tiktoken; tiktoken.get_encoding('{DEFAULT_ENCODING}')\""
+        "is a network: TIKTOKEN_CACHE_DIR=DIR python -c "
+        f"\"import tiktoken; tiktoken.get_encoding('{DEFAULT_ENCODING}')\""
     )
 
 
@@ -87,7 +88,7 @@ def _by_tokenizers(file: Path) -> Count:
         raise MissingExtra("tokenizers", "distill") from error
     try:
         loaded = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+    except Exception as error:
         raise InputError(f"{file} is not a tokenizer.json: {error}") from error
     loaded.no_padding()
     loaded.no_truncation()
