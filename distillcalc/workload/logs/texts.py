@@ -15,7 +15,9 @@ FAMILY_CHARACTERS = 200
 MOST_FAMILIES = 1000
 RETRY_S = 60
 SHOWN = 5
+PART_REQUESTS = 2_000_000
 
+# md5, not DuckDB's hash(): that takes long texts that differ in two numbers, as templated prompts do, for the same.
 # Letters and digits stay: "order 17" and "order 18" have different answers. Listed, as a regular expression over
 # character classes takes more than twice the time.
 _DROPPED = " \t\r\n\u00a0" + string.punctuation + "’‘“”«»…–—¿¡。、，！？：；（）"  # noqa: RUF001
@@ -26,10 +28,14 @@ def measure_repeats(connection: DuckDBPyConnection, *, hashed: bool, texts: bool
     """Shares of the answered requests whose prompt came before (a failed one leaves no answer to reuse)."""
     if not hashed:
         return Repeats()
-    exact, rows = _repeated(connection, "prompt_hash", "prompt_hash IS NOT NULL")
+    # In parts by hash, so that what has to be held does not grow with the log.
+    (total,) = _row(connection, "SELECT count(prompt_hash) FROM requests")
+    parts = -(-total // PART_REQUESTS)
+    found = [_repeated(connection, "prompt_hash", f"prompt_hash % {parts} = {part}") for part in range(parts)]
+    exact, rows = (sum(column) for column in zip(*found, strict=True))
     if not texts or not rows:
         return Repeats(exact / rows if rows else None)
-    near, with_text = _repeated(connection, f"hash({_NORMAL})", "prompt IS NOT NULL")
+    near, with_text = _repeated(connection, f"md5_number({_NORMAL})", "prompt IS NOT NULL")
     same = exact if with_text == rows else _repeated(connection, "prompt_hash", "prompt IS NOT NULL")[0]
     return Repeats(exact / rows, max(near - same, 0) / with_text)
 
@@ -50,7 +56,7 @@ def measure_prefixes(connection: DuckDBPyConnection) -> Prefixes | None:
     Of the texts between the least and the greatest of a family in byte order each begins with what those two
     share, so two texts a family are enough. Tokens are at the family's own tokens per character.
     """
-    key = f"hash(left(prompt, {FAMILY_CHARACTERS}))"
+    key = f"md5_number(left(prompt, {FAMILY_CHARACTERS}))"
     texts = f"requests WHERE prompt IS NOT NULL AND prompt <> '' AND {ANSWERED}"
     (total,) = _row(connection, f"SELECT count(*) FROM {texts}")
     if not total:

@@ -7,6 +7,7 @@ them, so that a log that begins in the middle of a minute has no slow first minu
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,7 @@ DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
 COVERED = 0.99
 TREND_DAYS = 14
 WEEK_DAYS, DAY_DAYS = 14, 3
+SLICE_REQUESTS = 2_000_000
 FULL_HOUR_GAPS = 30  # fewer gaps than this say little of an hour's burstiness
 MOST_SERIES = 400
 GAP_BINS = 4  # per doubling
@@ -88,7 +90,7 @@ def measure_requests(connection: DuckDBPyConnection) -> tuple[Volume, Cycle, Arr
     span = (last - first) / US
     gap = span / (requests - 1) if requests > 1 else 0.0
     covered = (first / US - gap, last / US + gap)
-    minutes, seconds_squared, tens_squared = _minutes(connection, covered)
+    minutes, seconds_squared, tens_squared = _minutes(connection, requests, first, last, covered)
     hours = minutes.per(HOUR_S)
     cv, within, distribution = _gaps(connection, requests, first, last)
     start, after = minutes.whole
@@ -147,17 +149,46 @@ def _row(connection: DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     return row
 
 
-def _minutes(connection: DuckDBPyConnection, covered: tuple[float, float]) -> tuple[Counts, Ints, Ints]:
+def _slices(first: int, last: int, requests: int, step_s: int) -> Iterator[str]:
+    """Conditions on ``at`` that cut the log into parts of a million or two requests.
+
+    What has to be held to count seconds or to sort gaps then does not grow with the log. Parts begin whole steps
+    after ``first``.
+    """
+    parts = -(-requests // SLICE_REQUESTS)
+    step = step_s * US
+    length = max(-(-(last - first + 1) // (parts * step)), 1) * step
+    for start in range(first, last + 1, length):
+        yield f'"at" >= make_timestamp({start}) AND "at" < make_timestamp({start + length})'
+
+
+def _joined(parts: Iterable[dict[str, Any]], *names: str) -> list[Any]:
+    """The named columns of all parts, one after the other."""
+    found = list(parts)
+    return [np.concatenate([np.ma.filled(part[name], 0) for part in found]) for name in names]
+
+
+def _minutes(
+    connection: DuckDBPyConnection, requests: int, first: int, last: int, covered: tuple[float, float]
+) -> tuple[Counts, Ints, Ints]:
     """Requests per minute, and in each the sums of the squared counts of its seconds and of its tens of seconds."""
-    found = connection.execute(
-        f"""
-        WITH seconds AS (SELECT epoch_us("at") // {US} AS s, count(*) AS n FROM requests GROUP BY 1),
-             tens AS (SELECT s // 10 AS t, sum(n)::BIGINT AS n, sum(n * n)::BIGINT AS q FROM seconds GROUP BY 1)
-        SELECT t // 6 AS m, sum(n)::BIGINT AS n, sum(q)::BIGINT AS q1, sum(n * n)::BIGINT AS q10
-        FROM tens GROUP BY 1 ORDER BY 1
-        """
-    ).fetchnumpy()
-    m, n, q1, q10 = (np.asarray(found[name], dtype=np.int64) for name in ("m", "n", "q1", "q10"))
+    begin = first // (MINUTE_S * US) * MINUTE_S * US
+    m, n, q1, q10 = _joined(
+        (
+            connection.execute(
+                f"""
+                WITH seconds AS (
+                         SELECT epoch_us("at") // {US} AS s, count(*) AS n FROM requests WHERE {part} GROUP BY 1
+                     ),
+                     tens AS (SELECT s // 10 AS t, sum(n)::BIGINT AS n, sum(n * n)::BIGINT AS q FROM seconds GROUP BY 1)
+                SELECT t // 6 AS m, sum(n)::BIGINT AS n, sum(q)::BIGINT AS q1, sum(n * n)::BIGINT AS q10
+                FROM tens GROUP BY 1 ORDER BY 1
+                """
+            ).fetchnumpy()
+            for part in _slices(begin, last, requests, MINUTE_S)
+        ),
+        *("m", "n", "q1", "q10"),
+    )
     return Counts(MINUTE_S, m, n, covered), q1, q10
 
 
@@ -195,25 +226,29 @@ def _gaps(
     if requests < 3 or last == first:
         return None, None, ()
     hour = f"(t - {first}) // {HOUR_S * US}"
-    found = connection.execute(
-        f"""
-        SELECT h, b, count(*) AS n, sum(g) AS total, sum(g * g) AS squares, min(t) AS first, max(t) AS last
-        FROM (
-            SELECT h, t, (t - before) / {US}.0 AS g, CASE WHEN before IS NULL THEN -1
-                WHEN t = before THEN 0 ELSE 1 + floor({GAP_BINS} * log2(t - before))::INTEGER END AS b
-            FROM (SELECT {hour} AS h, t, lag(t) OVER (PARTITION BY {hour} ORDER BY t) AS before
-                  FROM (SELECT epoch_us("at") AS t FROM requests))
-        ) GROUP BY h, b
-        """
-    ).fetchnumpy()
-    h, b, n = (np.asarray(found[name], dtype=np.int64) for name in ("h", "b", "n"))
-    total, squares = (np.ma.filled(found[name], 0.0).astype(float) for name in ("total", "squares"))
+    h, b, n, total, squares, begins, finishes = _joined(
+        (
+            connection.execute(
+                f"""
+                SELECT h, b, count(*) AS n, sum(g) AS total, sum(g * g) AS squares, min(t) AS first, max(t) AS last
+                FROM (
+                    SELECT h, t, (t - before) / {US}.0 AS g, CASE WHEN before IS NULL THEN -1
+                        WHEN t = before THEN 0 ELSE 1 + floor({GAP_BINS} * log2(t - before))::INTEGER END AS b
+                    FROM (SELECT {hour} AS h, t, lag(t) OVER (PARTITION BY {hour} ORDER BY t) AS before
+                          FROM (SELECT epoch_us("at") AS t FROM requests WHERE {part}))
+                ) GROUP BY h, b
+                """
+            ).fetchnumpy()
+            for part in _slices(first, last, requests, HOUR_S)
+        ),
+        *("h", "b", "n", "total", "squares", "first", "last"),
+    )
     hours, where = np.unique(h, return_inverse=True)
     starts = np.full(len(hours), np.iinfo(np.int64).max)
     ends = np.full(len(hours), np.iinfo(np.int64).min)
-    np.minimum.at(starts, where, np.asarray(found["first"], dtype=np.int64))
-    np.maximum.at(ends, where, np.asarray(found["last"], dtype=np.int64))
-    between = (starts[1:] - ends[:-1]) / US
+    np.minimum.at(starts, where, begins)
+    np.maximum.at(ends, where, finishes)
+    between = (starts[1:] - ends[:-1]) / US  # never 0: an hour's end and the next one's start differ
     inside = b >= 0
     mean = (last - first) / US / (requests - 1)
     second = (float(squares[inside].sum()) + float(between @ between)) / (requests - 1)
@@ -228,7 +263,8 @@ def _gaps(
         relative = np.maximum(squared[full] / gaps / means**2 - 1, 0.0)
         within = math.sqrt(float(gaps @ relative) / float(gaps.sum()))
 
-    steps = np.bincount(b[inside], weights=n[inside])
+    longest = 1 + np.floor(GAP_BINS * np.log2(between * US)).astype(np.int64)
+    steps = np.bincount(np.append(b[inside], longest), weights=np.append(n[inside], np.ones(len(between))))
     at_least = np.cumsum(steps[::-1])[::-1] / steps.sum()
     edges = 2 ** ((np.arange(len(steps)) - 1) / GAP_BINS) / US
     drawn = tuple((float(edges[i]), float(at_least[i])) for i in range(1, len(steps)) if steps[i])

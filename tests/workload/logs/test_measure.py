@@ -16,6 +16,8 @@ from scipy.stats import spearmanr, t
 
 from distillcalc.decide import recommend
 from distillcalc.errors import InputError
+from distillcalc.workload.logs import texts, timing
+from distillcalc.workload.logs.ingest import ingest
 from distillcalc.workload.logs.measure import measure
 from distillcalc.workload.logs.timing import trend_of
 from tests.workload.logs.relations import MONDAY, azure, burstgpt, counts, requests, traffic
@@ -246,6 +248,12 @@ class TestArrivals:
             assert found == pytest.approx(n.var() / n.mean())
         assert arrivals.minute_peak_to_mean == pytest.approx(minutes.max() / minutes.mean())
 
+    def test_gaps_longer_than_an_hour_are_in_the_distribution(self) -> None:
+        # Gaps of 1 s, 1 s and 2 h: a third is at least (nearly) two hours.
+        found = measure(requests([0, 1, 2, 7202])).arrivals.distribution
+        assert [share for _, share in found] == pytest.approx([1, 1 / 3])
+        assert 2 * HOUR / 2**0.25 < found[-1][0] <= 2 * HOUR
+
     def test_the_distribution_falls_from_one(self) -> None:
         found = measure(azure()).arrivals.distribution
         x, share = np.array(found).T
@@ -400,6 +408,33 @@ class TestTheRelation:
         assert measure(log) == before
         tables = {row[0] for row in log.connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
         assert tables == {"stored"}
+
+    def test_a_log_measured_in_parts_is_measured_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        random = np.random.default_rng(11)
+        # Nights of some hours without a request, and a prompt for every three.
+        at = np.sort(np.concatenate([day * DAY + random.uniform(0, 5 * HOUR, 300) for day in range(4)]))
+        log = requests(at, prompt=[f"{k} {'x' * 250}" for k in random.integers(0, 400, len(at))])
+        whole = measure(log)
+        monkeypatch.setattr(timing, "SLICE_REQUESTS", 50)
+        monkeypatch.setattr(texts, "PART_REQUESTS", 100)
+        parts = measure(log)
+        assert parts.arrivals.interarrival_cv == pytest.approx(whole.arrivals.interarrival_cv, rel=1e-12)
+        assert parts.arrivals.interarrival_cv_within_hour == pytest.approx(whole.arrivals.interarrival_cv_within_hour)
+        assert parts.arrivals.dispersion_10s == whole.arrivals.dispersion_10s
+        assert parts.arrivals.distribution == whole.arrivals.distribution
+        assert (parts.volume, parts.cycle, parts.repeats) == (whole.volume, whole.cycle, whole.repeats)
+
+    @pytest.mark.parametrize(
+        ("name", "stand_in"),
+        [("AzureLLMInferenceTrace_code.csv", azure), ("burstgpt1_hourly_requests.csv", burstgpt)],
+    )
+    def test_the_stand_in_is_what_the_ingestion_makes(self, name: str, stand_in: Any) -> None:
+        with ingest([traffic(name)]) as log:
+            real = measure(log)
+        expected = measure(stand_in())
+        assert real.volume == expected.volume
+        assert real.lengths == expected.lengths
+        assert real.cycle == expected.cycle
 
 
 moments = st.lists(st.integers(0, 10 * DAY * 1000), min_size=4, max_size=60)
