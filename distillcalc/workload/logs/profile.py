@@ -351,7 +351,8 @@ class WorkloadProfile:
     def _prefix_fields(self, measured: Any) -> dict[str, tuple[Any, Provenance]]:
         if self.lengths is None:
             return {}
-        most = self.lengths.input.mean
+        # A hair below the mean, which the sample gives back only to rounding.
+        most = self.lengths.input.mean * (1 - 1e-9)
         if self.prefixes is not None:
             shared = self.prefixes
             what = f"common prefix of {shared.families:,} families of prompts, {shared.mean_characters:,.0f} characters"

@@ -54,7 +54,7 @@ class Counts:
 
     def per(self, step_s: int) -> Counts:
         """The same in longer windows."""
-        index, where = np.unique(self.index // (step_s // self.step_s), return_inverse=True)
+        index, where = np.unique(self.index * self.step_s // step_s, return_inverse=True)
         return Counts(step_s, index, np.bincount(where, weights=self.requests).astype(np.int64), self.covered)
 
     @property
@@ -118,26 +118,22 @@ def measure_counts(connection: DuckDBPyConnection) -> tuple[Volume, Cycle, Arriv
         'SELECT epoch_us("at") AS t, sum(requests)::BIGINT AS n FROM counts GROUP BY 1 ORDER BY 1'
     ).fetchnumpy()
     at, n = np.asarray(found["t"]) // US, np.asarray(found["n"], dtype=np.int64)
-    step = int(np.diff(at).min()) if len(at) > 1 else HOUR_S
-    first, end = int(at[0]), int(at[-1]) + step
+    step = max(int(np.median(np.diff(at))), 1) if len(at) > 1 else HOUR_S
+    index, where = np.unique(at // step, return_inverse=True)
+    first, end = int(index[0]) * step, (int(index[-1]) + 1) * step
     requests = int(n.sum())
-    base = math.gcd(step, HOUR_S)
-    windows = Counts(base, at // base, n, (first, end))
-    if step < HOUR_S:
-        windows = windows.per(HOUR_S)
+    windows = Counts(step, index, np.bincount(where, weights=n).astype(np.int64), (first, end))
     hours = windows.per(HOUR_S) if step <= HOUR_S else None
     whole = hours.filled() if hours is not None else np.zeros(0, dtype=np.int64)
     arrivals = Arrivals(
-        minute_peak_to_mean=Counts(MINUTE_S, at // MINUTE_S, n, (first, end)).peak_to_mean()
-        if step == MINUTE_S
-        else None,
+        minute_peak_to_mean=windows.per(MINUTE_S).peak_to_mean() if step <= MINUTE_S else None,
         hour_peak_to_mean=hours.peak_to_mean() if hours is not None else None,
         hour_p99_to_mean=_p99_to_mean(whole),
         distribution=_above(whole),
     )
     volume = _volume(windows, first * US, end * US, requests, requests / (end - first) * DAY_S)
     if hours is None:
-        cycle = Cycle("none", (), f"counts of {step / HOUR_S:g} hours show no daily cycle")
+        cycle = Cycle("none", (), f"counts per {step / HOUR_S:g} hours show no daily cycle")
     else:
         cycle = _cycle(hours, volume)
     return volume, cycle, arrivals
@@ -272,12 +268,17 @@ def _gaps(
 
 
 def _volume(counts: Counts, first: int, last: int, requests: int, per_day: float | None) -> Volume:
-    days = counts.per(DAY_S) if DAY_S % counts.step_s == 0 else counts
-    whole = days.filled()
-    start = days.whole[0]
+    if counts.step_s <= DAY_S:
+        days = counts.per(DAY_S)
+        start, whole = days.whole[0], days.filled()
+        trend = trend_of(whole)
+    else:
+        start, whole = 0, np.zeros(0, dtype=np.int64)
+        trend = Trend(0, None, None, None, f"counts per {counts.step_s / DAY_S:g} days are too coarse to show one")
     daily = tuple((date(1970, 1, 1) + timedelta(days=start + i), int(n)) for i, n in enumerate(whole.tolist()))
     span = (last - first) / US
-    step = next((s for s in SERIES_STEPS_S if s >= counts.step_s and span / s <= MOST_SERIES), SERIES_STEPS_S[-1])
+    longer = (s for s in SERIES_STEPS_S if s >= counts.step_s and span / s <= MOST_SERIES)
+    step = next(longer, max(SERIES_STEPS_S[-1], counts.step_s))
     drawn = counts.per(step)
     # Whole windows where there are a few, else also those at the ends.
     begin, after = (
@@ -293,7 +294,7 @@ def _volume(counts: Counts, first: int, last: int, requests: int, per_day: float
         daily=daily,
         series=tuple((moment(i * step * US), filled.get(i, 0)) for i in range(begin, after)),
         series_step_s=float(step),
-        trend=trend_of(whole),
+        trend=trend,
     )
 
 
@@ -373,7 +374,7 @@ def _cycle(hours: Counts, volume: Volume) -> Cycle:
         more += "; its clock begins at 0, so that its weekdays and hours are its own"
     zone = " UTC" if volume.dated else ""
     statement = f"{kind} from {log}: busiest {when}{zone} at {rates[busiest]:.2f} times the mean{more}"
-    return Cycle(kind, tuple(float(rate) for rate in rates), statement)
+    return Cycle(kind, tuple(round(float(rate), 4) for rate in rates), statement)
 
 
 def _span_words(span: float) -> str:

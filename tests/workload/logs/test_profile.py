@@ -151,6 +151,10 @@ class TestWorkload:
         assert found.workload().cacheable_prefix_tokens == 40
         assert "cached tokens per request as logged" in found.provenance["cacheable_prefix_tokens"].source
 
+    def test_where_prompts_are_all_the_same_the_whole_prompt_is_shared(self) -> None:
+        workload = measure(requests(np.arange(7), prompt=["same" * 99] * 7, input_tokens=[101] * 7)).workload()
+        assert workload.cacheable_prefix_tokens == pytest.approx(101)
+
     def test_counted_tokens_are_said_to_be(self) -> None:
         log = requests(np.arange(4))
         log.token_source = "counted"
