@@ -7,6 +7,7 @@ A panel that has nothing to show says why.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def _lengths(profile: WorkloadProfile, ax: Axes) -> None:
     ax.set_yscale("log")
     for axis, edges in ((ax.xaxis, across), (ax.yaxis, up)):
         axis.set_major_formatter(lambda value, _: _short(value))
-        axis.set_minor_formatter(_round_only if edges[-1] < 20 * edges[0] else lambda value, _: "")
+        axis.set_minor_formatter(_between(edges[-1] / edges[0]))
         axis.set_tick_params(which="minor", labelsize=8)
     for side, line in ((profile.lengths.input, ax.axvline), (profile.lengths.output, ax.axhline)):
         line(max(side.mean, 0.5), color=ORANGE, linewidth=1.2, linestyle="--")
@@ -207,16 +208,17 @@ def _short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _round_only(value: float, _: Any = None) -> str:
-    """A label for 2 and 5 times a power of ten, none for what lies between."""
-    return _short(value) if f"{value:.0e}"[0] in "25" else ""
+def _between(ratio: float) -> Callable[[float, Any], str]:
+    """Labels between powers of ten: all where an axis spans less than a factor of 4, 2 and 5 below 20, else none."""
+    shown = "123456789" if ratio < 4 else "25" if ratio < 20 else ""
+    return lambda value, _: _short(value) if f"{value:.0e}"[0] in shown else ""
 
 
 def _time(seconds: float) -> str:
     """0.001 as 1 ms."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
+    for size, unit in ((1, "s"), (1e-3, "ms")):
         if seconds >= size * 0.999:
-            return f"{seconds / size:,.3g} {unit}"
+            return f"{seconds / size:,.0f} {unit}"
     return f"{seconds * 1e6:.3g} µs"
 
 

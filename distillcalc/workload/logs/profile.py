@@ -355,7 +355,7 @@ class WorkloadProfile:
         most = self.lengths.input.mean * (1 - 1e-9)
         if self.prefixes is not None:
             shared = self.prefixes
-            what = f"common prefix of {shared.families:,} families of prompts, {shared.mean_characters:,.0f} characters"
+            what = f"common prefix of {_families(shared.families)} of prompts, {shared.mean_characters:,.0f} characters"
             return {
                 "cacheable_prefix_tokens": (min(shared.mean_tokens, most), measured(what)),
                 "distinct_prefixes": (
@@ -475,7 +475,7 @@ class WorkloadProfile:
                 (
                     "shared prefix",
                     f"{shared.mean_tokens:,.0f} tokens ({shared.mean_characters:,.0f} characters) a request; "
-                    f"{shared.families:,} families hold {shared.share:.1%} of requests",
+                    f"{_families(shared.families)} with {shared.share:.1%} of requests",
                 )
             )
         if failures.failed is None:
@@ -509,6 +509,10 @@ class WorkloadProfile:
             f"<div class='distillcalc-profile'><p><b>{escape(self.headline)}</b></p>"
             f"<table style='font-size:inherit'><tbody>{body}</tbody></table></div>"
         )
+
+
+def _families(count: int) -> str:
+    return "1 family" if count == 1 else f"{count:,} families"
 
 
 def _mean_or(mean: float | None, otherwise: str) -> str:
