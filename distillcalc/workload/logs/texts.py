@@ -1,0 +1,135 @@
+"""What prompts have in common: repeats, shared prefixes, retries. Texts are compared inside DuckDB and not kept."""
+
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING, Any
+
+from distillcalc.workload.logs.profile import Failures, Prefixes, Repeats
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+ANSWERED = "failed IS NOT TRUE"
+FAMILY_CHARACTERS = 200
+MOST_FAMILIES = 1000
+RETRY_S = 60
+SHOWN = 5
+PART_REQUESTS = 2_000_000
+
+# md5, not DuckDB's hash(): that takes long texts that differ in two numbers, as templated prompts do, for the same.
+# Letters and digits stay: "order 17" and "order 18" have different answers. Listed, as a regular expression over
+# character classes takes more than twice the time.
+_DROPPED = " \t\r\n\u00a0" + string.punctuation + "’‘“”«»…–—¿¡。、，！？：；（）"  # noqa: RUF001
+_NORMAL = "coalesce(nullif(translate(lower(prompt), '{}', ''), ''), prompt)".format(_DROPPED.replace("'", "''"))
+
+
+def measure_repeats(connection: DuckDBPyConnection, *, hashed: bool, texts: bool) -> Repeats:
+    """Shares of the answered requests whose prompt came before (a failed one leaves no answer to reuse)."""
+    if not hashed:
+        return Repeats()
+    # In parts by hash, so that what has to be held does not grow with the log.
+    (total,) = _row(connection, "SELECT count(prompt_hash) FROM requests")
+    parts = -(-total // PART_REQUESTS)
+    found = [_repeated(connection, "prompt_hash", f"prompt_hash % {parts} = {part}") for part in range(parts)]
+    exact, rows = (sum(column) for column in zip(*found, strict=True))
+    if not texts or not rows:
+        return Repeats(exact / rows if rows else None)
+    near, with_text = _repeated(connection, f"md5_number({_NORMAL})", "prompt IS NOT NULL")
+    same = exact if with_text == rows else _repeated(connection, "prompt_hash", "prompt IS NOT NULL")[0]
+    return Repeats(exact / rows, max(near - same, 0) / with_text)
+
+
+def _repeated(connection: DuckDBPyConnection, key: str, where: str) -> tuple[int, int]:
+    """Requests beyond the first of each key, and requests."""
+    groups, rows = _row(
+        connection,
+        f"SELECT count(*), coalesce(sum(n), 0)::BIGINT FROM "
+        f"(SELECT count(*) AS n FROM requests WHERE {where} AND {ANSWERED} GROUP BY {key})",
+    )
+    return rows - groups, rows
+
+
+def measure_prefixes(connection: DuckDBPyConnection) -> Prefixes | None:
+    """The longest common prefix of each family of prompts with the same first 200 characters.
+
+    Of the texts between the least and the greatest of a family in byte order each begins with what those two
+    share, so two texts a family are enough. Tokens are at the family's own tokens per character.
+    """
+    key = f"md5_number(left(prompt, {FAMILY_CHARACTERS}))"
+    texts = f"requests WHERE prompt IS NOT NULL AND prompt <> '' AND {ANSWERED}"
+    (total,) = _row(connection, f"SELECT count(*) FROM {texts}")
+    if not total:
+        return None
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE prompt_families AS
+        SELECT *, count(*) OVER () AS families FROM (
+            SELECT {key} AS family, count(*) AS n, sum(input_tokens)::DOUBLE AS tokens,
+                   sum(length(prompt))::DOUBLE AS characters
+            FROM {texts} GROUP BY 1 HAVING count(*) > 1
+        ) ORDER BY n DESC, family LIMIT {MOST_FAMILIES}
+        """
+    )
+    try:
+        found = connection.execute(
+            f"""
+            SELECT f.n, f.tokens / f.characters, f.families, r.least, r.greatest
+            FROM (SELECT {key} AS family, min(prompt) AS least, max(prompt) AS greatest FROM {texts}
+                  AND {key} IN (SELECT family FROM prompt_families) GROUP BY 1) r
+            JOIN prompt_families f USING (family) ORDER BY f.n DESC, f.family
+            """
+        ).fetchall()
+    finally:
+        connection.execute("DROP TABLE IF EXISTS prompt_families")
+    shared = [
+        (int(n), _common(least, greatest), float(per_character or 0.0))
+        for n, per_character, _, least, greatest in found
+    ]
+    sized = [(n, characters, characters * rate) for n, characters, rate in shared]
+    tokens = sum(n * t for n, _, t in sized)
+    squares = sum((n * t) ** 2 for n, _, t in sized)
+    return Prefixes(
+        families=int(found[0][2]) if found else 0,
+        share=sum(n for n, _, _ in sized) / total,
+        mean_characters=sum(n * characters for n, characters, _ in sized) / total,
+        mean_tokens=tokens / total,
+        effective=tokens**2 / squares if squares else 1.0,
+        largest=tuple(sized[:SHOWN]),
+    )
+
+
+def measure_failures(
+    connection: DuckDBPyConnection, *, requests: int, failed: int, known: int, hashed: bool
+) -> Failures:
+    """Share that failed among the requests with a logged outcome, and of retries among all."""
+    if not known:
+        return Failures()
+    if not failed:
+        return Failures(0.0, 0.0)
+    if not hashed:
+        return Failures(failed / known)
+    (retries,) = _row(
+        connection,
+        f"""
+        SELECT count(*) FROM (
+            SELECT "at" - lag("at") OVER same AS since, lag(failed) OVER same AS after_failure
+            FROM requests
+            WHERE prompt_hash IN (SELECT prompt_hash FROM requests WHERE failed AND prompt_hash IS NOT NULL)
+            WINDOW same AS (PARTITION BY prompt_hash ORDER BY "at", failed DESC NULLS LAST)
+        ) WHERE after_failure AND since <= INTERVAL {RETRY_S} SECOND
+        """,
+    )
+    return Failures(failed / known, retries / requests)
+
+
+def _common(one: str, other: str) -> int:
+    """Characters that two texts share at their start."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _row(connection: DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row
