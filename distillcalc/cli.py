@@ -64,6 +64,79 @@ def recommend(
 
 
 @app.command()
+def workload(
+    logs: Annotated[list[str], typer.Argument(help="Log files, folders or globs: CSV, JSONL (gzip, zstd), Parquet.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Scenario file (.toml) to write.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Which column holds which figure, such as input_tokens=usage.in; repeat.")
+    ] = None,
+    teacher: Annotated[str, typer.Option(help="provider/model to write into [choices]; else the log's own.")] = "",
+    input_tokens: Annotated[float | None, typer.Option(help="Mean prompt, where the log has no lengths.")] = None,
+    output_tokens: Annotated[float | None, typer.Option(help="Mean answer, where the log has no lengths.")] = None,
+    time_zone: Annotated[str, typer.Option(help="Of times that are written without one.")] = "UTC",
+    rejects: Annotated[Path | None, typer.Option(help="File for the rows that cannot be used.")] = None,
+    max_rejected_share: Annotated[float, typer.Option(help="Stop above this share of rejected rows.")] = 0.01,
+    memory_limit: Annotated[str, typer.Option(help="What reading may take before it works on disk.")] = "1GiB",
+    tokenizer: Annotated[str | None, typer.Option(help="A local tokenizer.json, where the log has texts only.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Image of the profile to write (.png, .svg, .pdf).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure request logs and write them as a scenario: volume, cycle, burstiness, lengths, prefixes."""
+    from distillcalc.catalog.bill import list_bill
+    from distillcalc.decide.words import usd
+    from distillcalc.workload.files import save_text, workload_scenario_toml
+    from distillcalc.workload.logs import profile_logs
+
+    profile = profile_logs(
+        logs,
+        columns=_pairs(column or []),
+        time_zone=time_zone,
+        rejects=rejects,
+        max_rejected_share=max_rejected_share,
+        memory_limit=memory_limit,
+        tokenizer=tokenizer,
+    )
+    console = _console(as_json)
+    console.print(str(profile), markup=False, highlight=False)
+    bill = list_bill(profile.models, on=date.today())
+    for line in bill:
+        if line.model is not None:
+            at_list = (
+                f"{usd(line.list_usd)} at today's list price of {line.ref}"
+                if line.list_usd is not None
+                else ("no list price known")
+            )
+            logged = f", {usd(line.logged_usd)} logged" if line.logged_usd is not None else ""
+            console.print(f"{line.model}: {line.requests:,} requests, {at_list}{logged}", markup=False, highlight=False)
+    fields = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    made = profile.workload(**{name: value for name, value in fields.items() if value is not None})
+    if figure is not None:
+        profile.figure().savefig(figure)
+        console.print(f"wrote {figure}", markup=False)
+    if output is not None:
+        found = teacher or next((line.ref for line in bill if line.ref is not None), "")
+        save_text(workload_scenario_toml(made, found), output)
+        console.print(
+            f"wrote {output}" + ("" if found else ": name the big model in [choices] before deciding"), markup=False
+        )
+    if as_json:
+        answer = {"profile": profile.to_dict(), "workload": made.to_dict(), "bill": [line.to_dict() for line in bill]}
+        print(json.dumps(answer, default=str))
+
+
+def _pairs(columns: list[str]) -> dict[str, str] | None:
+    from distillcalc.errors import InputError
+
+    pairs: dict[str, str] = {}
+    for text in columns:
+        name, _, held_in = text.partition("=")
+        if not name or not held_in:
+            raise InputError(f"--column is written figure=column, such as input_tokens=usage.in. Got {text!r}")
+        pairs[name] = held_in
+    return pairs or None
+
+
+@app.command()
 def samples(
     name: Annotated[str | None, typer.Argument(help="Print this sample's scenario file.")] = None,
 ) -> None:

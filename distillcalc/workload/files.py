@@ -77,17 +77,28 @@ def _scenario_file(path: str | Path) -> Path:
 
 def save_scenario(scenario: Scenario, path: str | Path) -> Path:
     """Write a scenario as TOML; fields at their defaults are left out."""
-    return _write(scenario_toml(scenario), path)
+    return save_text(scenario_toml(scenario), path)
 
 
 def save_workload(workload: Workload, path: str | Path) -> Path:
     """Write a workload as the ``[workload]`` table of a TOML file; fields at their defaults are left out."""
     import tomli_w
 
-    return _write(tomli_w.dumps({"workload": workload.to_dict()}), path)
+    return save_text(tomli_w.dumps({"workload": workload.to_dict()}), path)
 
 
-def _write(text: str, path: str | Path) -> Path:
+def workload_scenario_toml(workload: Workload, teacher: str) -> str:
+    """A scenario file that holds a workload and names the big model; a line to fill in where none is known."""
+    import tomli_w
+
+    plain: dict[str, Any] = {"workload": workload.to_dict()}
+    if teacher:
+        return tomli_w.dumps({**plain, "choices": {"teacher": teacher}})
+    return tomli_w.dumps(plain) + '\n[choices]\n# teacher = "provider/model"  # as in `distillcalc catalog prices`\n'
+
+
+def save_text(text: str, path: str | Path) -> Path:
+    """Write a text file; raises :class:`InputError` where it cannot be written."""
     file = Path(path)
     try:
         file.write_text(text, encoding="utf-8")

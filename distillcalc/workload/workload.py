@@ -6,16 +6,21 @@ The Workload says nothing of models or prices; those are choices (:mod:`.scenari
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from distillcalc.workload.arrivals import HOURS_PER_WEEK, Profile, business_hours
 from distillcalc.workload.lengths import Points, TokenLengths, copula_points
+
+if TYPE_CHECKING:
+    from distillcalc.workload.logs.sources import Paths
+    from distillcalc.workload.logs.tokens import Tokenizer
 
 DEFAULT_RETENTION_FLOOR = 0.9
 
@@ -228,6 +233,44 @@ class Workload(Frozen):
         from distillcalc.workload.files import load_workload
 
         return load_workload(path)
+
+    @classmethod
+    def from_logs(
+        cls,
+        paths: Paths,
+        *,
+        columns: Mapping[str, str] | None = None,
+        memory_limit: str = "1GiB",
+        threads: int | None = None,
+        max_rejected_share: float = 0.01,
+        rejects: str | os.PathLike[str] | None = None,
+        time_zone: str = "UTC",
+        tokenizer: Tokenizer | None = None,
+        **fields: Any,
+    ) -> Workload:
+        """The workload that request logs tell of; ``fields`` are what logs cannot know, and win over the measured.
+
+        Parameters are those of :func:`distillcalc.workload.logs.profile_logs`, whose profile says where each field
+        came from.
+
+        Raises
+        ------
+        InputError
+            If the logs cannot be read, too many rows are rejected, or a needed field is neither measured nor given.
+        """
+        from distillcalc.workload.logs import profile_logs
+
+        profile = profile_logs(
+            paths,
+            columns=columns,
+            memory_limit=memory_limit,
+            threads=threads,
+            max_rejected_share=max_rejected_share,
+            rejects=rejects,
+            time_zone=time_zone,
+            tokenizer=tokenizer,
+        )
+        return profile.workload(**fields)
 
     def save(self, path: str | Path) -> Path:
         """Write a TOML file with a ``[workload]`` table that :meth:`load` reads back equal."""
