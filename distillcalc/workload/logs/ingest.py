@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import tempfile
 import zoneinfo
 from collections import deque
@@ -192,7 +193,7 @@ class _Reader:
         self.connection, self.folder, self.columns, self.time_zone = connection, folder, columns, time_zone
         self.max_rejected_share, self.notes = max_rejected_share, notes
         self.read_as: dict[int, Source] = {}  # what each part of the staged rows was read from
-        self.staged = False
+        self.staged, self.parts = False, 0
 
     def read(
         self,
@@ -443,15 +444,20 @@ class _Reader:
         done = []
         for plan in plans:
             self.stage_one(plan)
-            is_open = plan.source.format == "jsonl" and not plan.several_a_line and not self.columns
-            done.append(self.widen(plan) if is_open else plan)
+            if plan.source.format == "jsonl" and not plan.several_a_line and not self.columns:
+                done.append(self.widen(plan))
+            elif plan.source.quoted:
+                done.append(self.without_quotes(plan))
+            else:
+                done.append(plan)
         return done
 
-    def stage_one(self, plan: _Plan) -> None:
-        """Read one source; a damaged one is first unpacked as far as it goes."""
+    def stage_one(self, plan: _Plan) -> int:
+        """Read one source, a damaged one unpacked as far as it goes; returns the number of the part that it became."""
         import duckdb
 
-        part = max(self.read_as, default=-1) + 1
+        part = self.parts
+        self.parts += 1
         insert = f"INSERT INTO staged SELECT {part} AS part, * FROM ({self.select(plan)})"
         try:
             if plan.source.bom and plan.source.format == "jsonl":
@@ -482,6 +488,7 @@ class _Reader:
             self.keep_csv_errors(part)
         if plan.source.cut:
             self.reject_cut_end(part, plan.source)
+        return part
 
     def unpack(self, source: Source, part: int) -> tuple[Source, tuple[int, str] | None]:
         """A plain copy of a damaged text log, with its line ends made one kind, and its last line where it is cut.
@@ -511,15 +518,18 @@ class _Reader:
             self.connection.execute("DROP TABLE IF EXISTS csv_errors; DROP TABLE IF EXISTS csv_scans")
 
     def keep_csv_errors(self, part: int) -> None:
-        """Take the records that are not CSV into ``broken``, each line within an unclosed quote by itself."""
+        """Take the records that are not CSV into ``broken``, each of their lines a row: a stray quote swallows lines.
+
+        A line of nothing but spaces is blank, as in JSONL.
+        """
         self.connection.execute(
-            f"INSERT INTO broken SELECT {part}, line, CASE WHEN error = 'UNQUOTED VALUE' THEN greatest(1, "
-            r"len(regexp_extract_all(text, '[^\n]*[^\s][^\n]*'))) ELSE 1 END, "
+            f"INSERT INTO broken SELECT {part}, line, greatest(1, "
+            r"len(regexp_extract_all(text, '[^\n]*[^\s][^\n]*'))), "
             + "CASE "
             + " ".join(f"WHEN error = {sql.quote(e)} THEN {sql.quote(r)}" for e, r in _CSV_ERRORS.items())
             + " ELSE 'not valid CSV: ' || lower(error) END, text FROM ("
             "SELECT line, min(CAST(error_type AS VARCHAR)) AS error, any_value(csv_line) AS text "
-            "FROM csv_errors GROUP BY line)"
+            r"FROM csv_errors GROUP BY line) WHERE error <> 'MISSING COLUMNS' OR regexp_matches(text, '[^\s\x0b]')"
         )
         self.connection.execute("DELETE FROM csv_errors; DELETE FROM csv_scans")
 
@@ -555,14 +565,43 @@ class _Reader:
         both = reduce(lambda a, b: a + b, found.values(), plan.schema)
         if both.paths == plan.schema.paths:
             return plan
+        wider = self.json_plan(plan.source, both, samples)
+        wider = replace(wider, error_logged=plan.error_logged or wider.error_logged)
+        self.stage_one(wider)
+        self.drop_part(part)
+        return wider
+
+    def without_quotes(self, plan: _Plan) -> _Plan:
+        """Where a stray quote has swallowed lines, read the log once more with quotes as characters.
+
+        It stays if it rejects less than half as many rows.
+        """
+
+        def lost(part: int) -> int:
+            staged = f"(SELECT count(*) FROM staged WHERE part = {part} AND reason IS NOT NULL)"
+            return int(self.one(f"SELECT coalesce(sum(lines), 0) + {staged} FROM broken WHERE part = {part}")[0])
+
+        part = max(self.read_as)
+        swallowed = f"SELECT count(*) FROM broken WHERE part = {part} AND lines > 1"
+        if not self.one(swallowed)[0]:
+            return plan
+        source = replace(plan.source, quoted=False)
+        header = _csv_header(plan.source)
+        if header != _csv_header(source):
+            return plan
+        bare = replace(plan, source=source, table=self.table_of(source, part))
+        again = self.stage_one(bare)
+        if 2 * lost(again) < lost(part):
+            self.drop_part(part)
+            return bare
+        self.drop_part(again)
+        return plan
+
+    def drop_part(self, part: int) -> None:
+        """Forget one reading of a source."""
         self.connection.execute(f"DELETE FROM staged WHERE part = {part}")
         self.connection.execute(f"DELETE FROM broken WHERE part = {part}")
         del self.read_as[part]
-        wider = self.json_plan(plan.source, both, samples)
-        self.read_as[part] = plan.source  # so that the next part has a number of its own
-        self.stage_one(replace(wider, error_logged=plan.error_logged or wider.error_logged))
-        del self.read_as[part]
-        return wider
 
     # What becomes of the rows
 
@@ -727,7 +766,7 @@ class _Reader:
         file = rejects if rejects is not None else self.folder / "rejects.jsonl"
         try:
             with file.open("w", encoding="utf-8") as out:
-                out.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in self.rejected())
+                out.writelines(json.dumps(reject) + "\n" for reject in self.rejected())
         except OSError as error:
             raise InputError(f"cannot write the rejected rows to {file}: {error.strerror}") from error
         return file
@@ -810,7 +849,7 @@ def _with_lines(
 def _records(source: Source, broken: dict[int, tuple[int, str, str]]) -> Iterator[tuple[int, int, bytes]]:
     """Records of a text log: number, the physical line where it begins, and its bytes."""
     quoted = source.format == "csv" and source.quoted
-    record, held, begins = 0, b"", 1
+    record, held, begins, delimiter = 0, b"", 1, source.delimiter.encode()
     for number, line in enumerate(open_lines(source), 1):
         if not held:
             begins = number
@@ -822,12 +861,31 @@ def _records(source: Source, broken: dict[int, tuple[int, str, str]]) -> Iterato
                 length = known[2].strip("\n").count("\n")
                 if held.count(b"\n") < length:
                     continue
-            elif held.count(b'"') % 2:
+            elif _is_open(held, delimiter):
                 continue
         yield record, begins, held
         held = b""
     if held:
         yield record, begins, held
+
+
+_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+
+
+def _is_open(record: bytes, delimiter: bytes) -> bool:
+    """Whether a CSV record ends inside quotes. A quote opens only where a value begins; elsewhere it is a character."""
+    at = 0
+    while b'"' in record[at:]:
+        if record[at : at + 1] == b'"':
+            closed = _QUOTED.match(record, at)
+            if closed is None:
+                return True
+            at = closed.end()
+        following = record.find(delimiter, at)
+        if following < 0:
+            return False
+        at = following + 1
+    return False
 
 
 def _json_samples(source: Source) -> list[Any]:

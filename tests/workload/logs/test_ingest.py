@@ -388,6 +388,23 @@ def test_csv_rows_that_are_broken_have_their_line_and_text(tmp_path: Path) -> No
         assert rejects(log)[6]["text"] == "2024-05-01 12:00:07,1,2,swallowed"
 
 
+def test_a_stray_quote_costs_its_own_line(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "a", [plain(i, model='"m"' if i == 1 else "m") for i in range(500)])
+    lines = file.read_text().splitlines()
+    lines[100] = lines[100].replace(",m", ',"m')
+    file.write_text("\n".join(lines) + "\n")
+    with read(file) as log:
+        assert (log.rows_read, log.rows_used) == (500, 500)  # as a character of the model's name
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    for write in (write_csv, write_jsonl):
+        file = write(tmp_path / write.__name__, [plain(i) for i in range(3)])
+        file.write_text(file.read_text().replace("\n", "\n\n  \n"))
+        with read(file, max_rejected_share=0) as log:
+            assert log.rows_read == 3
+
+
 def test_line_ends_of_both_kinds_and_a_byte_order_mark(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "a", [plain(i) for i in range(6)])
     lines = file.read_bytes().splitlines()
