@@ -10,7 +10,9 @@ import itertools
 import json
 import os
 import re
+import shutil
 import tempfile
+import weakref
 import zoneinfo
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -39,10 +41,11 @@ _CSV_ERRORS = {
     "LINE SIZE OVER MAXIMUM": f"longer than {LONGEST_LINE >> 20} MiB",
     "INVALID ENCODING": "not UTF-8",
 }
+_NULLS = ("", "NULL", "null", "None", "NaN", "nan", "N/A", r"\N")  # what databases and pandas write
 _CUT = "cut off by the end of a damaged file"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ingested:
     """Logs as one relation, with what became of every row.
 
@@ -71,13 +74,18 @@ class Ingested:
     notes: list[str]
     token_source: Literal["logged", "counted"]
     sources: tuple[Source, ...] = field(default=(), repr=False)
-    folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+    folder: Path | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """See to it that what was staged goes, even where nobody closes."""
+        if self.folder is not None:
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Close the connection and delete everything that was staged, texts included."""
         self.connection.close()
         if self.folder is not None:
-            self.folder.cleanup()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Ingested:
         return self
@@ -124,17 +132,17 @@ def ingest(
         raise InputError(f"max_rejected_share must be between 0 and 1. Got {max_rejected_share}")
     _check_zone(time_zone)
     sources, notes = find_sources(paths)
-    folder = tempfile.TemporaryDirectory(prefix="distillcalc-logs-")
+    folder = Path(tempfile.mkdtemp(prefix="distillcalc-logs-"))
     connection = None
     try:
-        connection = duckdb.connect(str(Path(folder.name) / "logs.duckdb"))
-        _configure(connection, folder.name, memory_limit, threads)
-        reader = _Reader(connection, Path(folder.name), columns, time_zone, max_rejected_share, notes)
-        return reader.read(sources, folder, Path(rejects) if rejects is not None else None, tokenizer)
+        connection = duckdb.connect(str(folder / "logs.duckdb"))
+        _configure(connection, str(folder), memory_limit, threads)
+        reader = _Reader(connection, folder, columns, time_zone, max_rejected_share, notes)
+        return reader.read(sources, Path(rejects) if rejects is not None else None, tokenizer)
     except BaseException as error:
         if connection is not None:
             connection.close()
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, duckdb.Error):
             raise InputError(f"the logs cannot be read: {_first_line(error)}") from error
         raise
@@ -198,7 +206,6 @@ class _Reader:
     def read(
         self,
         sources: list[Source],
-        folder: tempfile.TemporaryDirectory[str],
         rejects: Path | None,
         tokenizer: Tokenizer | None,
     ) -> Ingested:
@@ -241,7 +248,7 @@ class _Reader:
             notes=self.notes,
             token_source="counted" if counted else "logged",
             sources=tuple(sources),
-            folder=folder,
+            folder=self.folder,
         )
 
     # How a source is read
@@ -348,8 +355,8 @@ class _Reader:
             f"read_csv({sql.quote(str(source.path))}, auto_detect=false, header=true, columns={{{listed}}}, "
             f"delim={sql.quote(source.delimiter)}, quote={quoting}, escape={quoting}, "
             f"compression={sql.quote(source.compression)}, max_line_size={LONGEST_LINE}, "
-            f"buffer_size={2 * LONGEST_LINE}, store_rejects=true, rejects_table='csv_errors', "
-            "rejects_scan='csv_scans', rejects_line_size_limit=100000)"
+            f"buffer_size={2 * LONGEST_LINE}, nullstr=[{sql.words(_NULLS)}], store_rejects=true, "
+            "rejects_table='csv_errors', rejects_scan='csv_scans', rejects_line_size_limit=100000)"
         )
 
     def described(self, source: Source, table: str) -> list[Any]:

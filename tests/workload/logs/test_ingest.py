@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import gzip
 import json
 from pathlib import Path
@@ -395,6 +396,26 @@ def test_a_stray_quote_costs_its_own_line(tmp_path: Path) -> None:
     file.write_text("\n".join(lines) + "\n")
     with read(file) as log:
         assert (log.rows_read, log.rows_used) == (500, 500)  # as a character of the model's name
+
+
+def test_what_other_programs_write_for_nothing_is_unknown(tmp_path: Path) -> None:
+    nothing = ["", "NULL", "null", "None", "NaN", "nan", "N/A", r"\N"]
+    with read(write_csv(tmp_path / "a", [plain(i, cached_tokens=word) for i, word in enumerate(nothing)])) as log:
+        assert fetch(log, "count(*), count(cached_tokens)", "1") == [(len(nothing), 0)]
+
+
+def test_nothing_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    good, bad = write_jsonl(tmp_path / "a", [plain(0, prompt="secret")]), write_jsonl(tmp_path / "b", [{"x": 1}])
+    with pytest.raises(InputError):
+        ingest(bad)
+    log = ingest(good)
+    assert len(list((tmp_path / "temporary").iterdir())) == 1
+    log.close()
+    ingest(good)  # nobody closes this one
+    gc.collect()
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
