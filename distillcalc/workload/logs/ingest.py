@@ -454,12 +454,13 @@ class _Reader:
             if plan.source.format == "jsonl" and not plan.several_a_line and not self.columns:
                 done.append(self.widen(plan))
             elif plan.source.quoted:
+                self.mend(plan)
                 done.append(self.without_quotes(plan))
             else:
                 done.append(plan)
         return done
 
-    def stage_one(self, plan: _Plan) -> int:
+    def stage_one(self, plan: _Plan, *, mend: bool = False) -> int:
         """Read one source, a damaged one unpacked as far as it goes; returns the number of the part that it became."""
         import duckdb
 
@@ -467,8 +468,8 @@ class _Reader:
         self.parts += 1
         insert = f"INSERT INTO staged SELECT {part} AS part, * FROM ({self.select(plan)})"
         try:
-            if plan.source.bom and plan.source.format == "jsonl":
-                raise duckdb.InvalidInputException("byte order mark")
+            if mend or (plan.source.bom and plan.source.format == "jsonl"):
+                raise duckdb.InvalidInputException("to be read from a copy")
             self.connection.execute(insert)
             self.read_as[part] = plan.source
         except duckdb.Error as error:
@@ -481,7 +482,7 @@ class _Reader:
                 raise InputError(
                     f"{plan.source.name} cannot be read as {plan.source.format}: {_first_line(error)}"
                 ) from error
-            copy, cut = self.unpack(plan.source, part)
+            copy, cut = self.unpack(plan.source, part, mend=mend)
             table = plan.table.replace(sql.quote(str(plan.source.path)), sql.quote(str(copy.path)))
             table = table.replace(f"compression={sql.quote(plan.source.compression)}", "compression='none'")
             self.connection.execute(
@@ -497,13 +498,13 @@ class _Reader:
             self.reject_cut_end(part, plan.source)
         return part
 
-    def unpack(self, source: Source, part: int) -> tuple[Source, tuple[int, str] | None]:
+    def unpack(self, source: Source, part: int, *, mend: bool) -> tuple[Source, tuple[int, str] | None]:
         """A plain copy of a damaged text log, with its line ends made one kind, and its last line where it is cut.
 
         The last line of a file that broke off is not in the copy: half a number reads like a whole one.
         """
         copy = self.folder / f"part-{part}.{source.format}"
-        number, last = 0, b""
+        number, last, mended = 0, b"", 0
         whole = source.compression != "gzip" or _gzip_is_whole(source)
         with copy.open("wb") as out:
             for line in open_lines(source):
@@ -512,8 +513,12 @@ class _Reader:
                 last = line.removesuffix(b"\r").replace(b"\r", b" ")
                 last = last.removeprefix(b"\xef\xbb\xbf") if not number else last
                 number += 1
+                if mend and (text := last.decode("utf-8", "replace").encode()) != last:
+                    last, mended = text, mended + 1
             if whole:
                 out.write(last + b"\n")
+        if mended:
+            self.notes.append(f"{source.name} has {mended:,} lines that are not UTF-8: read with U+FFFD for such bytes")
         if whole:
             return replace(source, path=copy, compression="none"), None
         self.notes.append(f"{source.name} is cut or damaged: the {number - 1:,} lines that could be unpacked were read")
@@ -577,6 +582,14 @@ class _Reader:
         self.stage_one(wider)
         self.drop_part(part)
         return wider
+
+    def mend(self, plan: _Plan) -> None:
+        """Read a CSV with quotes again where it is not UTF-8: DuckDB then loses count of its lines."""
+        part = max(self.read_as)
+        spoilt = sql.quote(_CSV_ERRORS["INVALID ENCODING"])
+        if self.one(f"SELECT count(*) FROM broken WHERE part = {part} AND reason = {spoilt}")[0]:
+            self.stage_one(plan, mend=True)
+            self.drop_part(part)
 
     def without_quotes(self, plan: _Plan) -> _Plan:
         """Where a stray quote has swallowed lines, read the log once more with quotes as characters.
