@@ -9,7 +9,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import shutil
 import tempfile
+import weakref
 import zoneinfo
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -38,10 +41,11 @@ _CSV_ERRORS = {
     "LINE SIZE OVER MAXIMUM": f"longer than {LONGEST_LINE >> 20} MiB",
     "INVALID ENCODING": "not UTF-8",
 }
+_NULLS = ("", "NULL", "null", "None", "NaN", "nan", "N/A", r"\N")  # what databases and pandas write
 _CUT = "cut off by the end of a damaged file"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ingested:
     """Logs as one relation, with what became of every row.
 
@@ -70,13 +74,18 @@ class Ingested:
     notes: list[str]
     token_source: Literal["logged", "counted"]
     sources: tuple[Source, ...] = field(default=(), repr=False)
-    folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+    folder: Path | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """See to it that what was staged goes, even where nobody closes."""
+        if self.folder is not None:
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Close the connection and delete everything that was staged, texts included."""
         self.connection.close()
         if self.folder is not None:
-            self.folder.cleanup()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Ingested:
         return self
@@ -123,17 +132,17 @@ def ingest(
         raise InputError(f"max_rejected_share must be between 0 and 1. Got {max_rejected_share}")
     _check_zone(time_zone)
     sources, notes = find_sources(paths)
-    folder = tempfile.TemporaryDirectory(prefix="distillcalc-logs-")
+    folder = Path(tempfile.mkdtemp(prefix="distillcalc-logs-"))
     connection = None
     try:
-        connection = duckdb.connect(str(Path(folder.name) / "logs.duckdb"))
-        _configure(connection, folder.name, memory_limit, threads)
-        reader = _Reader(connection, Path(folder.name), columns, time_zone, max_rejected_share, notes)
-        return reader.read(sources, folder, Path(rejects) if rejects is not None else None, tokenizer)
+        connection = duckdb.connect(str(folder / "logs.duckdb"))
+        _configure(connection, str(folder), memory_limit, threads)
+        reader = _Reader(connection, folder, columns, time_zone, max_rejected_share, notes)
+        return reader.read(sources, Path(rejects) if rejects is not None else None, tokenizer)
     except BaseException as error:
         if connection is not None:
             connection.close()
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, duckdb.Error):
             raise InputError(f"the logs cannot be read: {_first_line(error)}") from error
         raise
@@ -192,12 +201,11 @@ class _Reader:
         self.connection, self.folder, self.columns, self.time_zone = connection, folder, columns, time_zone
         self.max_rejected_share, self.notes = max_rejected_share, notes
         self.read_as: dict[int, Source] = {}  # what each part of the staged rows was read from
-        self.staged = False
+        self.staged, self.parts = False, 0
 
     def read(
         self,
         sources: list[Source],
-        folder: tempfile.TemporaryDirectory[str],
         rejects: Path | None,
         tokenizer: Tokenizer | None,
     ) -> Ingested:
@@ -240,7 +248,7 @@ class _Reader:
             notes=self.notes,
             token_source="counted" if counted else "logged",
             sources=tuple(sources),
-            folder=folder,
+            folder=self.folder,
         )
 
     # How a source is read
@@ -347,8 +355,8 @@ class _Reader:
             f"read_csv({sql.quote(str(source.path))}, auto_detect=false, header=true, columns={{{listed}}}, "
             f"delim={sql.quote(source.delimiter)}, quote={quoting}, escape={quoting}, "
             f"compression={sql.quote(source.compression)}, max_line_size={LONGEST_LINE}, "
-            f"buffer_size={2 * LONGEST_LINE}, store_rejects=true, rejects_table='csv_errors', "
-            "rejects_scan='csv_scans', rejects_line_size_limit=100000)"
+            f"buffer_size={2 * LONGEST_LINE}, nullstr=[{sql.words(_NULLS)}], store_rejects=true, "
+            "rejects_table='csv_errors', rejects_scan='csv_scans', rejects_line_size_limit=100000)"
         )
 
     def described(self, source: Source, table: str) -> list[Any]:
@@ -443,19 +451,25 @@ class _Reader:
         done = []
         for plan in plans:
             self.stage_one(plan)
-            is_open = plan.source.format == "jsonl" and not plan.several_a_line and not self.columns
-            done.append(self.widen(plan) if is_open else plan)
+            if plan.source.format == "jsonl" and not plan.several_a_line and not self.columns:
+                done.append(self.widen(plan))
+            elif plan.source.quoted:
+                self.mend(plan)
+                done.append(self.without_quotes(plan))
+            else:
+                done.append(plan)
         return done
 
-    def stage_one(self, plan: _Plan) -> None:
-        """Read one source; a damaged one is first unpacked as far as it goes."""
+    def stage_one(self, plan: _Plan, *, mend: bool = False) -> int:
+        """Read one source, a damaged one unpacked as far as it goes; returns the number of the part that it became."""
         import duckdb
 
-        part = max(self.read_as, default=-1) + 1
+        part = self.parts
+        self.parts += 1
         insert = f"INSERT INTO staged SELECT {part} AS part, * FROM ({self.select(plan)})"
         try:
-            if plan.source.bom and plan.source.format == "jsonl":
-                raise duckdb.InvalidInputException("byte order mark")
+            if mend or (plan.source.bom and plan.source.format == "jsonl"):
+                raise duckdb.InvalidInputException("to be read from a copy")
             self.connection.execute(insert)
             self.read_as[part] = plan.source
         except duckdb.Error as error:
@@ -468,7 +482,7 @@ class _Reader:
                 raise InputError(
                     f"{plan.source.name} cannot be read as {plan.source.format}: {_first_line(error)}"
                 ) from error
-            copy, cut = self.unpack(plan.source, part)
+            copy, cut = self.unpack(plan.source, part, mend=mend)
             table = plan.table.replace(sql.quote(str(plan.source.path)), sql.quote(str(copy.path)))
             table = table.replace(f"compression={sql.quote(plan.source.compression)}", "compression='none'")
             self.connection.execute(
@@ -482,14 +496,15 @@ class _Reader:
             self.keep_csv_errors(part)
         if plan.source.cut:
             self.reject_cut_end(part, plan.source)
+        return part
 
-    def unpack(self, source: Source, part: int) -> tuple[Source, tuple[int, str] | None]:
+    def unpack(self, source: Source, part: int, *, mend: bool) -> tuple[Source, tuple[int, str] | None]:
         """A plain copy of a damaged text log, with its line ends made one kind, and its last line where it is cut.
 
         The last line of a file that broke off is not in the copy: half a number reads like a whole one.
         """
         copy = self.folder / f"part-{part}.{source.format}"
-        number, last = 0, b""
+        number, last, mended = 0, b"", 0
         whole = source.compression != "gzip" or _gzip_is_whole(source)
         with copy.open("wb") as out:
             for line in open_lines(source):
@@ -498,8 +513,12 @@ class _Reader:
                 last = line.removesuffix(b"\r").replace(b"\r", b" ")
                 last = last.removeprefix(b"\xef\xbb\xbf") if not number else last
                 number += 1
+                if mend and (text := last.decode("utf-8", "replace").encode()) != last:
+                    last, mended = text, mended + 1
             if whole:
                 out.write(last + b"\n")
+        if mended:
+            self.notes.append(f"{source.name} has {mended:,} lines that are not UTF-8: read with U+FFFD for such bytes")
         if whole:
             return replace(source, path=copy, compression="none"), None
         self.notes.append(f"{source.name} is cut or damaged: the {number - 1:,} lines that could be unpacked were read")
@@ -511,15 +530,18 @@ class _Reader:
             self.connection.execute("DROP TABLE IF EXISTS csv_errors; DROP TABLE IF EXISTS csv_scans")
 
     def keep_csv_errors(self, part: int) -> None:
-        """Take the records that are not CSV into ``broken``, each line within an unclosed quote by itself."""
+        """Take the records that are not CSV into ``broken``, each of their lines a row: a stray quote swallows lines.
+
+        A line of nothing but spaces is blank, as in JSONL.
+        """
         self.connection.execute(
-            f"INSERT INTO broken SELECT {part}, line, CASE WHEN error = 'UNQUOTED VALUE' THEN greatest(1, "
-            r"len(regexp_extract_all(text, '[^\n]*[^\s][^\n]*'))) ELSE 1 END, "
+            f"INSERT INTO broken SELECT {part}, line, greatest(1, "
+            r"len(regexp_extract_all(text, '[^\n]*[^\s][^\n]*'))), "
             + "CASE "
             + " ".join(f"WHEN error = {sql.quote(e)} THEN {sql.quote(r)}" for e, r in _CSV_ERRORS.items())
             + " ELSE 'not valid CSV: ' || lower(error) END, text FROM ("
             "SELECT line, min(CAST(error_type AS VARCHAR)) AS error, any_value(csv_line) AS text "
-            "FROM csv_errors GROUP BY line)"
+            r"FROM csv_errors GROUP BY line) WHERE error <> 'MISSING COLUMNS' OR regexp_matches(text, '[^\s\x0b]')"
         )
         self.connection.execute("DELETE FROM csv_errors; DELETE FROM csv_scans")
 
@@ -555,14 +577,51 @@ class _Reader:
         both = reduce(lambda a, b: a + b, found.values(), plan.schema)
         if both.paths == plan.schema.paths:
             return plan
+        wider = self.json_plan(plan.source, both, samples)
+        wider = replace(wider, error_logged=plan.error_logged or wider.error_logged)
+        self.stage_one(wider)
+        self.drop_part(part)
+        return wider
+
+    def mend(self, plan: _Plan) -> None:
+        """Read a CSV with quotes again where it is not UTF-8: DuckDB then loses count of its lines."""
+        part = max(self.read_as)
+        spoilt = sql.quote(_CSV_ERRORS["INVALID ENCODING"])
+        if self.one(f"SELECT count(*) FROM broken WHERE part = {part} AND reason = {spoilt}")[0]:
+            self.stage_one(plan, mend=True)
+            self.drop_part(part)
+
+    def without_quotes(self, plan: _Plan) -> _Plan:
+        """Where a stray quote has swallowed lines, read the log once more with quotes as characters.
+
+        It stays if it rejects less than half as many rows.
+        """
+
+        def lost(part: int) -> int:
+            staged = f"(SELECT count(*) FROM staged WHERE part = {part} AND reason IS NOT NULL)"
+            return int(self.one(f"SELECT coalesce(sum(lines), 0) + {staged} FROM broken WHERE part = {part}")[0])
+
+        part = max(self.read_as)
+        swallowed = f"SELECT count(*) FROM broken WHERE part = {part} AND lines > 1"
+        if not self.one(swallowed)[0]:
+            return plan
+        source = replace(plan.source, quoted=False)
+        header = _csv_header(plan.source)
+        if header != _csv_header(source):
+            return plan
+        bare = replace(plan, source=source, table=self.table_of(source, part))
+        again = self.stage_one(bare)
+        if 2 * lost(again) < lost(part):
+            self.drop_part(part)
+            return bare
+        self.drop_part(again)
+        return plan
+
+    def drop_part(self, part: int) -> None:
+        """Forget one reading of a source."""
         self.connection.execute(f"DELETE FROM staged WHERE part = {part}")
         self.connection.execute(f"DELETE FROM broken WHERE part = {part}")
         del self.read_as[part]
-        wider = self.json_plan(plan.source, both, samples)
-        self.read_as[part] = plan.source  # so that the next part has a number of its own
-        self.stage_one(replace(wider, error_logged=plan.error_logged or wider.error_logged))
-        del self.read_as[part]
-        return wider
 
     # What becomes of the rows
 
@@ -727,7 +786,7 @@ class _Reader:
         file = rejects if rejects is not None else self.folder / "rejects.jsonl"
         try:
             with file.open("w", encoding="utf-8") as out:
-                out.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in self.rejected())
+                out.writelines(json.dumps(reject) + "\n" for reject in self.rejected())
         except OSError as error:
             raise InputError(f"cannot write the rejected rows to {file}: {error.strerror}") from error
         return file
@@ -810,7 +869,7 @@ def _with_lines(
 def _records(source: Source, broken: dict[int, tuple[int, str, str]]) -> Iterator[tuple[int, int, bytes]]:
     """Records of a text log: number, the physical line where it begins, and its bytes."""
     quoted = source.format == "csv" and source.quoted
-    record, held, begins = 0, b"", 1
+    record, held, begins, delimiter = 0, b"", 1, source.delimiter.encode()
     for number, line in enumerate(open_lines(source), 1):
         if not held:
             begins = number
@@ -822,12 +881,31 @@ def _records(source: Source, broken: dict[int, tuple[int, str, str]]) -> Iterato
                 length = known[2].strip("\n").count("\n")
                 if held.count(b"\n") < length:
                     continue
-            elif held.count(b'"') % 2:
+            elif _is_open(held, delimiter):
                 continue
         yield record, begins, held
         held = b""
     if held:
         yield record, begins, held
+
+
+_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+
+
+def _is_open(record: bytes, delimiter: bytes) -> bool:
+    """Whether a CSV record ends inside quotes. A quote opens only where a value begins; elsewhere it is a character."""
+    at = 0
+    while b'"' in record[at:]:
+        if record[at : at + 1] == b'"':
+            closed = _QUOTED.match(record, at)
+            if closed is None:
+                return True
+            at = closed.end()
+        following = record.find(delimiter, at)
+        if following < 0:
+            return False
+        at = following + 1
+    return False
 
 
 def _json_samples(source: Source) -> list[Any]:

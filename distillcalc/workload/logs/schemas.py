@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from distillcalc.errors import InputError, near_matches
@@ -327,6 +328,7 @@ PLAIN = Schema(
 )
 
 
+@lru_cache(maxsize=10_000)
 def norm(key: str) -> str:
     """A key as it is compared: lower case, spaces and hyphens as underscores."""
     return re.sub(r"[\s\-]+", "_", key.strip()).lower()

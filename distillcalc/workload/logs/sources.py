@@ -154,11 +154,11 @@ def _recognise_text(file: Path, compression: Compression, head: bytes) -> Source
     lines = [line.strip() for line in head.removeprefix(_BOM).split(b"\n")]
     lines = [line for line in lines if line][:50]
     readable = sum(not _is_binary(line) for line in lines)
-    if readable * 2 < len(lines) or _is_binary(lines[0][:2000]):
-        raise InputError(
-            f"{file} is a binary file (it begins with {head[:8]!r}). "
-            "Logs are CSV, JSONL or Parquet, plain, gzip or zstd"
-        )
+    binary = InputError(
+        f"{file} is a binary file (it begins with {head[:8]!r}). Logs are CSV, JSONL or Parquet, plain, gzip or zstd"
+    )
+    if readable * 2 < len(lines):
+        raise binary
     cut = compression == "zstd" and not _zstd_is_whole(file)
     objects = sum(line.startswith(b"{") for line in lines)
     if lines[0].startswith(b"[") and not objects * 2 > len(lines) + 1:
@@ -170,6 +170,8 @@ def _recognise_text(file: Path, compression: Compression, head: bytes) -> Source
                 f"Write one object per line: jq -c . {file}"
             )
         return Source(file, "jsonl", compression, bom=bom, cut=cut)
+    if _is_binary(lines[0]):
+        raise binary
     header = lines[0].decode("utf-8", "replace")
     delimiter = max(_DELIMITERS, key=header.count)
     if delimiter not in header:
