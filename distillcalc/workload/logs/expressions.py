@@ -279,7 +279,7 @@ def checked_rows(values: Mapping[str, tuple[Value, ...]], source: str, *, zone: 
         return f'SELECT {at} AS "at", {get("requests", "BIGINT")} AS requests FROM {source}'
     prompt = coalesced([v.text for v in values.get("prompt", ())])
     prompt = _readable(prompt) if values.get("prompt") else prompt
-    made = {"at": at, "failed": failed, "prompt_hash": f"hash({prompt})", "prompt": prompt}
+    made = {"at": at, "failed": failed, "prompt_hash": f"md5_number_lower({prompt})", "prompt": prompt}
     if not values.get("prompt"):
         made["prompt_hash"] = "CAST(NULL AS UBIGINT)"
     listed = [f"{made.get(column) or get(column, type)} AS {name(column)}" for column, type in COLUMNS.items()]
@@ -293,13 +293,19 @@ def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_log
         text, last = f"lower({value.text})", path[-1].lower()
         yes, no = ("false", "true") if last in ("success", "ok") else ("true", "false")
         in_otel = schema.name.startswith("otel")
-        code = f"TRY_CAST({text} AS DOUBLE)"
+        code = value.number if value.is_number else f"TRY_CAST({text} AS DOUBLE)"
+        by_number = f"WHEN {code} >= 400 THEN true WHEN {code} >= 100 THEN false " + (
+            f"WHEN {code} = 2 THEN true WHEN {code} IN (0, 1) THEN false"
+            if in_otel
+            else f"WHEN {code} = 1 THEN {yes} WHEN {code} = 0 THEN {no}"
+        )
+        if value.is_number:
+            said.append(f"CASE {by_number} END")
+            continue
         said.append(
             f"CASE WHEN {text} IN ('true', 't', 'yes') THEN {yes} WHEN {text} IN ('false', 'f', 'no') THEN {no} "
-            f"WHEN {code} >= 400 THEN true WHEN {code} >= 100 THEN false "
-            + (f"WHEN {code} = 2 THEN true WHEN {code} IN (0, 1) THEN false " if in_otel else "")
-            + (f"WHEN {code} = 1 THEN {yes} WHEN {code} = 0 THEN {no} " if not in_otel else "")
-            + f"WHEN {text} IN ({words(_FAILED)}) OR {text} LIKE '%error' THEN true "
+            f"{by_number} "
+            f"WHEN {text} IN ({words(_FAILED)}) OR {text} LIKE '%error' THEN true "
             f"WHEN {text} IN ({words(_WELL)}) OR {text} LIKE '%ok' THEN false END"
         )
     errors = coalesced([v.text for v in values.get("error", ())])

@@ -413,7 +413,8 @@ class _Reader:
                 if "request_id" in plan.values
             )
             given, distinct = self.one(
-                f"SELECT count(id), count(DISTINCT hash(id)) FILTER (id IS NOT NULL) FROM ({ids})"
+                "SELECT count(id), count(DISTINCT md5_number_lower(CAST(id AS VARCHAR))) FILTER (id IS NOT NULL) "
+                f"FROM ({ids})"
             )
             if distinct < given:
                 return None
@@ -675,7 +676,7 @@ class _Reader:
     def reject_duplicates(self) -> None:
         """Reject every row whose request id an earlier row has."""
         given, distinct = self.one(
-            "SELECT count(request_id), count(DISTINCT hash(request_id)) FROM staged "
+            "SELECT count(request_id), count(DISTINCT md5_number_lower(request_id)) FROM staged "
             "WHERE reason IS NULL AND request_id IS NOT NULL"
         )
         if distinct < given:
@@ -743,7 +744,7 @@ class _Reader:
         if kind == "counts":
             self.connection.execute('CREATE VIEW counts AS SELECT "at", requests FROM staged WHERE reason IS NULL')
             return
-        made = {"prompt_hash": "CASE WHEN prompt IS NOT NULL THEN hash(prompt) END AS prompt_hash"}
+        made = {"prompt_hash": "CASE WHEN prompt IS NOT NULL THEN md5_number_lower(prompt) END AS prompt_hash"}
         listed = ", ".join(made.get(column, sql.name(column)) for column in sql.COLUMNS)
         self.connection.execute(f"CREATE VIEW requests AS SELECT {listed} FROM staged WHERE reason IS NULL")
 

@@ -314,7 +314,7 @@ def trend_of(daily: Ints) -> Trend:
     if len(used) < TREND_DAYS:
         what = f"{days} whole days" + (f", {len(used)} of them with requests" if len(used) < days else "")
         return Trend(days, None, None, None, f"too short to show one: {what}, {TREND_DAYS} are needed")
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     columns = [
         used.astype(float) - used.mean(),
@@ -331,7 +331,7 @@ def trend_of(daily: Ints) -> Trend:
     noise = float(residuals @ residuals)
     r = float(residuals[1:][together] @ residuals[:-1][together]) / noise if noise > 1e-12 else 0.0
     r = min(max(r, 0.0), 0.95)
-    half = float(t.ppf(0.975, freedom)) * math.sqrt(variance * float(inverse[0, 0]) * (1 + r) / (1 - r))
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance * float(inverse[0, 0]) * (1 + r) / (1 - r))
     growth, low, high = (_monthly(float(solution[0]) + by) for by in (0.0, -half, half))
     statement = f"{growth:+.1%} a month (95% interval {low:+.1%} to {high:+.1%}) over {days} whole days"
     trend = Trend(days, growth, low, high, statement)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -75,8 +76,13 @@ def how_to_give_one() -> str:
 
 
 def _by_tiktoken(encoding: Any, threads: int) -> Count:
+    def length(text: str) -> int:
+        return len(encoding.encode_ordinary(text))
+
+    # As encode_ordinary_batch does it, but the tokens of a text go as soon as they are counted.
     def count(texts: Sequence[str]) -> list[int]:
-        return [len(tokens) for tokens in encoding.encode_ordinary_batch(list(texts), num_threads=threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(length, texts))
 
     return count
 

@@ -162,6 +162,22 @@ def test_a_data_frame(tmp_path: Path) -> None:
         assert [(one["file"], one["line"]) for one in rejects(log)] == [("the DataFrame", 4), ("the DataFrame", 5)]
 
 
+@pytest.mark.parametrize(
+    ("column", "given", "failed"),
+    [
+        ("status_code", [200, 404, 503, None], [False, True, True, None]),
+        ("status_code", [200.0, 429.0, float("nan"), 204.0], [False, True, None, False]),
+        ("success", [1, 0, None, 1], [False, True, None, False]),
+        ("success", [True, False, True, True], [False, True, False, False]),
+        ("status", ["ok", "error", "500", ""], [False, True, True, None]),
+    ],
+)
+def test_failures_of_typed_and_written_statuses(column: str, given: list[Any], failed: list[bool | None]) -> None:
+    table = frame(4).assign(**{column: pd.array(given, dtype="Int64") if None in given else given})
+    with read(table) as log:
+        assert [row for (row,) in fetch(log, "failed")] == failed
+
+
 def test_a_frame_with_a_zone_is_brought_to_utc() -> None:
     table = frame(3)
     table["created_at"] = table["created_at"].dt.tz_localize("Europe/Berlin")
@@ -505,6 +521,21 @@ def test_tokens_are_counted_where_there_are_only_texts(tmp_path: Path) -> None:
     )
     with read(some, tokenizer=BYTES) as log:
         assert fetch(log, "input_tokens") == [(100,), (101,), (102,), (2,)]
+
+
+@pytest.mark.parametrize("staged", [True, False], ids=["staged", "read where it lies"])
+def test_prompts_of_a_template_that_differ_in_two_numbers_are_no_repeats(tmp_path: Path, staged: bool) -> None:
+    """DuckDB's hash() takes a fifth of these for others of them."""
+    count = 20_000
+    prompts = [f"Hello{i % 100:04d}, order no. {i // 100:04d}" for i in range(count)]
+    table = frame(count).assign(prompt=prompts)
+    file = tmp_path / "log"
+    if staged:
+        table.to_json(file, orient="records", lines=True, date_format="iso")
+    else:
+        duckdb_write(table, file)
+    with read(file) as log:
+        assert fetch(log, "count(DISTINCT prompt_hash)", "1") == [(count,)]
 
 
 def test_without_a_tokenizer_the_error_says_how_to_give_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
