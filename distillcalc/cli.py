@@ -7,7 +7,7 @@ import sys
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,7 +70,7 @@ def workload(
     column: Annotated[
         list[str] | None, typer.Option(help="Which column holds which figure, such as input_tokens=usage.in; repeat.")
     ] = None,
-    teacher: Annotated[str, typer.Option(help="provider/model to write into [choices]; else the log's own.")] = "",
+    teacher: Annotated[str, typer.Option(help="provider/model in use; else the log's own.")] = "",
     input_tokens: Annotated[float | None, typer.Option(help="Mean prompt, where the log has no lengths.")] = None,
     output_tokens: Annotated[float | None, typer.Option(help="Mean answer, where the log has no lengths.")] = None,
     time_zone: Annotated[str, typer.Option(help="Of times that are written without one.")] = "UTC",
@@ -84,6 +84,7 @@ def workload(
     """Measure request logs and write them as a scenario: volume, cycle, burstiness, lengths, prefixes."""
     from distillcalc.catalog.bill import list_bill
     from distillcalc.decide.words import usd
+    from distillcalc.errors import InputError
     from distillcalc.workload.files import save_text, workload_scenario_toml
     from distillcalc.workload.logs import profile_logs
 
@@ -108,19 +109,27 @@ def workload(
             )
             logged = f", {usd(line.logged_usd)} logged" if line.logged_usd is not None else ""
             console.print(f"{line.model}: {line.requests:,} requests, {at_list}{logged}", markup=False, highlight=False)
-    fields = {"input_tokens": input_tokens, "output_tokens": output_tokens}
-    made = profile.workload(**{name: value for name, value in fields.items() if value is not None})
     if figure is not None:
-        profile.figure().savefig(figure)
+        try:
+            profile.figure().savefig(figure)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot write the figure to {figure}: {error}") from error
         console.print(f"wrote {figure}", markup=False)
-    if output is not None:
+    given = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    made = profile.workload(**fields) if output is not None or profile.lengths is not None or len(fields) == 2 else None
+    if output is not None and made is not None:
         found = teacher or next((line.ref for line in bill if line.ref is not None), "")
-        save_text(workload_scenario_toml(made, found), output)
+        save_text(workload_scenario_toml(made, found, f"Measured by distillcalc: {profile.headline}"), output)
         console.print(
             f"wrote {output}" + ("" if found else ": name the big model in [choices] before deciding"), markup=False
         )
     if as_json:
-        answer = {"profile": profile.to_dict(), "workload": made.to_dict(), "bill": [line.to_dict() for line in bill]}
+        answer = {
+            "profile": profile.to_dict(),
+            "workload": made and made.to_dict(),
+            "bill": [line.to_dict() for line in bill],
+        }
         print(json.dumps(answer, default=str))
 
 

@@ -87,14 +87,20 @@ def save_workload(workload: Workload, path: str | Path) -> Path:
     return save_text(tomli_w.dumps({"workload": workload.to_dict()}), path)
 
 
-def workload_scenario_toml(workload: Workload, teacher: str) -> str:
+def workload_scenario_toml(workload: Workload, teacher: str, heading: str) -> str:
     """A scenario file that holds a workload and names the big model; a line to fill in where none is known."""
     import tomli_w
 
     plain: dict[str, Any] = {"workload": workload.to_dict()}
     if teacher:
-        return tomli_w.dumps({**plain, "choices": {"teacher": teacher}})
-    return tomli_w.dumps(plain) + '\n[choices]\n# teacher = "provider/model"  # as in `distillcalc catalog prices`\n'
+        text = tomli_w.dumps({**plain, "choices": {"teacher": teacher}})
+    else:
+        text = (
+            tomli_w.dumps(plain) + '\n[choices]\n# teacher = "provider/model"  # as in `distillcalc catalog prices`\n'
+        )
+    # A point of a length sample on one line: it is three numbers, and there may be thousands.
+    text = re.sub(r"\[\n\s+([\d.e+]+),\n\s+([\d.e+]+),\n\s+([\d.e+]+),\n\s+\]", r"[\1, \2, \3]", text)
+    return f"# {heading}\n\n{text}"
 
 
 def save_text(text: str, path: str | Path) -> Path:

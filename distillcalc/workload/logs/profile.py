@@ -272,7 +272,7 @@ class WorkloadProfile:
             )
             raise InputError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: this log {why}. "
-                "Give both, for example .workload(input_tokens=900, output_tokens=60)"
+                "Give both, for example input_tokens=900, output_tokens=60 (--input-tokens 900 --output-tokens 60)"
             )
         if "requests_per_day" not in known and "requests_per_day" not in fields:
             raise InputError(

@@ -70,12 +70,41 @@ def test_a_log_without_models_leaves_the_teacher_to_fill_in(tmp_path: Path) -> N
         Scenario.load(tmp_path / "mine.toml")
 
 
+def test_counts_alone_can_be_looked_at_and_need_lengths_to_be_a_workload(tmp_path: Path) -> None:
+    rows = "\n".join(f"{hour * 3600},{hour % 24}" for hour in range(24 * 20))
+    (tmp_path / "counts.csv").write_text(f"hour_start_s,requests\n{rows}\n")
+    looked = run("workload", "counts.csv", "--figure", "counts.png", "--json", cwd=tmp_path)
+    assert looked.returncode == 0, looked.stderr
+    assert json.loads(looked.stdout)["workload"] is None
+    assert (tmp_path / "counts.png").stat().st_size > 10_000
+    refused = run("workload", "counts.csv", "-o", "mine.toml", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--input-tokens" in refused.stderr
+    given = run(
+        "workload", "counts.csv", "-o", "mine.toml", *["--input-tokens", "900", "--output-tokens", "60"], cwd=tmp_path
+    )
+    assert given.returncode == 0, given.stderr
+    assert "input_tokens = 900" in (tmp_path / "mine.toml").read_text()
+
+
+def test_a_scenario_file_says_where_it_is_from_and_has_a_point_a_line(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    run("workload", "log.csv", "--column", "at=when", "-o", "mine.toml", "--teacher", "openai/gpt-6-sol", cwd=tmp_path)
+    text = (tmp_path / "mine.toml").read_text()
+    assert text.startswith("# Measured by distillcalc: 480 requests in 20 days")
+    sample = Scenario.load(tmp_path / "mine.toml").workload.length_sample
+    assert sample is not None
+    assert sum(line.startswith("    [") for line in text.splitlines()) == len(sample)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["nowhere.csv"], "nowhere.csv"),
         (["log.csv", "--column", "at"], "figure=column"),
         (["log.csv", "--column", "at=nothing"], "nothing"),
+        (["log.csv", "--column", "at=when", "--figure", "x.nonsense"], "cannot write the figure"),
+        (["log.csv", "--column", "at=when", "--figure", "no/such/x.png"], "cannot write the figure"),
         (["log.csv", "--column", "at=when", "-o", "no/such/folder/x.toml"], "cannot write"),
         (["log.csv", "--column", "at=when", "--max-rejected-share", "7"], "between 0 and 1"),
     ],
