@@ -73,6 +73,9 @@ def workload(
     teacher: Annotated[str, typer.Option(help="provider/model in use; else the log's own.")] = "",
     input_tokens: Annotated[float | None, typer.Option(help="Mean prompt, where the log has no lengths.")] = None,
     output_tokens: Annotated[float | None, typer.Option(help="Mean answer, where the log has no lengths.")] = None,
+    requests_per_day: Annotated[
+        float | None, typer.Option(help="Volume, where the log is a sample or has a single moment.")
+    ] = None,
     time_zone: Annotated[str, typer.Option(help="Of times that are written without one.")] = "UTC",
     rejects: Annotated[Path | None, typer.Option(help="File for the rows that cannot be used.")] = None,
     max_rejected_share: Annotated[float, typer.Option(help="Stop above this share of rejected rows.")] = 0.01,
@@ -115,15 +118,19 @@ def workload(
         except (OSError, ValueError) as error:
             raise InputError(f"cannot write the figure to {figure}: {error}") from error
         console.print(f"wrote {figure}", markup=False)
-    given = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+    given = {"input_tokens": input_tokens, "output_tokens": output_tokens, "requests_per_day": requests_per_day}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    made = profile.workload(**fields) if output is not None or profile.lengths is not None or len(fields) == 2 else None
+    has_lengths = profile.lengths is not None or {"input_tokens", "output_tokens"} <= set(fields)
+    has_volume = profile.volume.requests_per_day is not None or requests_per_day is not None
+    made = profile.workload(**fields) if output is not None or (has_lengths and has_volume) else None
     if output is not None and made is not None:
         found = teacher or next((line.ref for line in bill if line.ref is not None), "")
         save_text(workload_scenario_toml(made, found, f"Measured by distillcalc: {profile.headline}"), output)
         console.print(
             f"wrote {output}" + ("" if found else ": name the big model in [choices] before deciding"), markup=False
         )
+        if found and (trouble := _trouble(output)):
+            console.print(f"recommend will refuse {output} as it is: {trouble}", markup=False, highlight=False)
     if as_json:
         answer = {
             "profile": profile.to_dict(),
@@ -131,6 +138,22 @@ def workload(
             "bill": [line.to_dict() for line in bill],
         }
         print(json.dumps(answer, default=str))
+
+
+def _trouble(scenario: Path) -> str:
+    """What would keep a scenario from being decided, such as a teacher that retires inside the horizon."""
+    from distillcalc.catalog import Catalog
+    from distillcalc.errors import InputError
+    from distillcalc.estimate.context import Context
+    from distillcalc.estimate.inputs import Inputs
+    from distillcalc.workload import Scenario
+
+    try:
+        loaded = Scenario.load(scenario)
+        Context(Inputs(loaded), Catalog.load().with_overrides(loaded.overrides))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _pairs(columns: list[str]) -> dict[str, str] | None:

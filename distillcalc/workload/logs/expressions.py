@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
-from distillcalc.workload.logs.schemas import Path, Schema
+from distillcalc.workload.logs.schemas import Path, Schema, is_complete, norm
 
 MOST_TOKENS = 1_000_000_000
 FIRST_YEAR, LAST_YEAR = 1970, 2200
@@ -56,6 +57,8 @@ _FAILED = (
     "aborted",
 )
 _WELL = ("ok", "success", "succeeded", "completed", "complete", "default", "debug", "warning", "unset", "info", "done")
+_NO_TEXT = ("{}", "[]", "null", '""')  # what stands in a log that was told to keep no texts
+_REDACTED = ("redacted-by-litellm", "REDACTED_BY_LITELM", "REDACTED_BY_LITELLM")
 _NO_ERROR = ("", "null", "none", "{}", "[]", "false", "0", "nan")
 
 
@@ -75,6 +78,11 @@ class Value:
     def text(self) -> str:
         """As text, empty as NULL."""
         return f"nullif({self.sql}, '')" if self.type == "VARCHAR" else f"CAST({self.sql} AS VARCHAR)"
+
+    @property
+    def words(self) -> str:
+        """As the text of a prompt or a response, NULL where a log that keeps none says so."""
+        return f"CASE WHEN {self.sql} NOT IN ('', {words(_NO_TEXT)}) THEN {self.sql} END"
 
     @property
     def number(self) -> str:
@@ -136,7 +144,7 @@ def is_typed(values: Mapping[str, tuple[Value, ...]]) -> bool:
         len(at) == 1
         and (at[0].is_number or at[0].type.startswith("TIMESTAMP"))
         and all(len(values[f]) == 1 and values[f][0].is_number for f in numbers if f in values)
-        and not {"kind", "added_input_tokens"} & set(values)
+        and not {"kind", "added_input_tokens", "added_output_tokens"} & set(values)
     )
 
 
@@ -154,7 +162,9 @@ def time(value: Value, zone: str) -> tuple[str, str]:
     t = value.sql
     # Substrings are slow on long text, so they are taken from its last six characters, ``tail``.
     written = (
-        f"CASE WHEN strlen({t}) <= 16 THEN '' WHEN ends_with(tail, 'Z') OR ends_with(tail, 'UTC') THEN 'Z' "
+        f"CASE WHEN strlen({t}) <= 20 AND NOT contains({t}, '-') AND TRY_CAST({t} AS DOUBLE) IS NOT NULL THEN 'Z' "
+        f"WHEN strlen({t}) <= 15 THEN '' "
+        "WHEN ends_with(tail, 'Z') OR ends_with(tail, 'UTC') OR ends_with(tail, 'GMT') THEN 'Z' "
         "WHEN tail[1] IN ('+', '-') THEN tail WHEN tail[2] IN ('+', '-') THEN tail[2:] "
         "WHEN tail[4] IN ('+', '-') THEN tail[4:] "
         f"WHEN tail[6] >= 'A' THEN regexp_extract({t}, '[A-Za-z_/]+$') ELSE '' END"
@@ -162,9 +172,27 @@ def time(value: Value, zone: str) -> tuple[str, str]:
     at = (
         f"coalesce(CASE WHEN zone = '' THEN {_in_utc(f'TRY_CAST({t} AS TIMESTAMP)', zone)} "
         f"WHEN zone = 'Z' THEN TRY_CAST({t} AS TIMESTAMP) "
-        f"ELSE timezone('UTC', TRY_CAST({t} AS TIMESTAMPTZ)) END, {_from_epoch(f'TRY_CAST({t} AS DOUBLE)')})"
+        f"ELSE timezone('UTC', TRY_CAST({t} AS TIMESTAMPTZ)) END, {_from_epoch(f'TRY_CAST({t} AS DOUBLE)')}, "
+        f"{_from_other_forms(t, zone)})"
     )
     return at, written
+
+
+def _from_other_forms(t: str, zone: str) -> str:
+    """Times as logging libraries write them that no cast reads: tried only where all else failed.
+
+    A comma before the fraction (Python), no separators (ISO 8601 basic), a blank before the offset (Go), RFC 1123 and
+    the Common Log Format.
+    """
+    iso = rf"regexp_replace(replace({t}, ',', '.'), ' ([+-]\d\d:?\d\d)( [A-Z]+)?( m=\S+)?$', '\1')"
+    iso = rf"regexp_replace({iso}, '^(\d{{4}})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)', '\1-\2-\3 \4:\5:\6')"
+    named = f"try_strptime({t}, ['%a, %d %b %Y %H:%M:%S %Z', '%d/%b/%Y:%H:%M:%S %z'])"
+    return (
+        rf"CASE WHEN regexp_matches({iso}, '(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$') "
+        f"THEN timezone('UTC', TRY_CAST({iso} AS TIMESTAMPTZ)) "
+        f"ELSE {_in_utc(f'TRY_CAST({iso} AS TIMESTAMP)', zone)} END, "
+        f"timezone('UTC', {named})"
+    )
 
 
 def _in_utc(sql: str, zone: str) -> str:
@@ -214,10 +242,10 @@ def rows(
             first.append(f"{coalesced([v.number for v in found], 'DOUBLE')} IS NOT NULL AS has_{figure}")
         else:
             first.append(f"{coalesced([v.text for v in found])} IS NOT NULL AS has_{figure}")
-    texts = ("model", "request_id", "prompt", "response", "kind")
-    first += [f"{coalesced([v.text for v in values.get(figure, ())])} AS {figure}" for figure in texts]
-    added = [f"coalesce({v.number}, 0)" for v in values.get("added_input_tokens", ())]
-    first.append(f"{' + '.join(added) or '0'} AS added")
+    plain, texts = ("model", "request_id", "kind"), ("prompt", "response")
+    first += [f"{coalesced([v.text for v in values.get(figure, ())])} AS {figure}" for figure in plain]
+    first += [f"{coalesced([v.words for v in values.get(figure, ())])} AS {figure}" for figure in texts]
+    first += [f"{_left_out(schema, values, side)} AS n_added_{side}_tokens" for side in ("input", "output")]
     first.append(f"{failed(schema, values, error_logged=error_logged)} AS failed")
     at = values["at"]
     only = at[0] if len(at) == 1 else Value(coalesced([v.text for v in at]))
@@ -235,12 +263,17 @@ def rows(
     def token(figure: str) -> str:
         return f"CAST(CASE WHEN n_{figure} BETWEEN 0 AND {MOST_TOKENS} THEN n_{figure} END AS BIGINT)"
 
+    def whole(side: str) -> str:
+        if not has.get(f"added_{side}_tokens"):
+            return token(f"{side}_tokens")
+        return f"{token(f'{side}_tokens')} + {token(f'added_{side}_tokens')}"
+
     prompt = _readable("prompt") if has.get("prompt") else "prompt"
     response = _readable("response") if has.get("response") else "response"
     out = {
         "at": '"at"',
-        "input_tokens": f"{token('input_tokens')} + CAST(added AS BIGINT)" if added else token("input_tokens"),
-        "output_tokens": token("output_tokens"),
+        "input_tokens": whole("input"),
+        "output_tokens": whole("output"),
         "cached_tokens": token("cached_tokens"),
         "reasoning_tokens": token("reasoning_tokens"),
         "model": "model",
@@ -277,7 +310,7 @@ def checked_rows(values: Mapping[str, tuple[Value, ...]], source: str, *, zone: 
     at = time(values["at"][0], zone)[0]
     if kind == "counts":
         return f'SELECT {at} AS "at", {get("requests", "BIGINT")} AS requests FROM {source}'
-    prompt = coalesced([v.text for v in values.get("prompt", ())])
+    prompt = coalesced([v.words for v in values.get("prompt", ())])
     prompt = _readable(prompt) if values.get("prompt") else prompt
     made = {"at": at, "failed": failed, "prompt_hash": f"md5_number_lower({prompt})", "prompt": prompt}
     if not values.get("prompt"):
@@ -317,6 +350,23 @@ def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_log
     return f"coalesce({', '.join(said)})" if said else "CAST(NULL AS BOOLEAN)"
 
 
+def _left_out(schema: Schema, values: Mapping[str, tuple[Value, ...]], side: str) -> str:
+    """The tokens of one side that its count leaves out: none where the count was read from a key that has them in."""
+    found = values.get(f"added_{side}_tokens", ())
+    if not found:
+        return "0::DOUBLE"
+    alike: dict[str, list[str]] = {}  # the same count may stand in two places
+    for path, value in zip(schema.paths[f"added_{side}_tokens"], found, strict=True):
+        alike.setdefault(norm(path[-1]), []).append(value.number)
+    total = " + ".join(f"coalesce({', '.join(numbers)}, 0)" for numbers in alike.values())
+    keys = zip(schema.paths.get(f"{side}_tokens", ()), values.get(f"{side}_tokens", ()), strict=False)
+    complete = [(is_complete(path) and schema.name != "mapping", value) for path, value in keys]
+    if not any(has_all for has_all, _ in complete):
+        return total
+    read = [f"CASE WHEN {value.number} IS NOT NULL THEN {has_all} END" for has_all, value in complete]
+    return f"CASE WHEN {coalesced(read)} THEN 0::DOUBLE ELSE {total} END"
+
+
 def words(listed: Iterable[str]) -> str:
     """Strings as the inside of an SQL list."""
     return ", ".join(quote(word) for word in listed)
@@ -330,12 +380,16 @@ def coalesced(found: list[str], type: str = "VARCHAR") -> str:
 
 
 def _readable(text: str) -> str:
-    """The words of a prompt: of a list of messages their contents, one below the other; other text as it is."""
+    """The words of a prompt: of a list of messages their contents, one below the other; other text as it is.
+
+    NULL where all that is left of them is that they were taken out.
+    """
     parts = f"json_extract_string({text}, '$[*].content')"
-    return (
+    readable = (
         f"CASE WHEN {text}[1] = '[' AND json_valid({text}) "
         f"THEN coalesce(nullif(array_to_string({parts}, chr(10)), ''), {text}) ELSE {text} END"
     )
+    return reduce(lambda sql, word: f"nullif({sql}, {quote(word)})", _REDACTED, readable)
 
 
 def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
@@ -360,7 +414,11 @@ def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
         cases += _number_cases(figure)
     for figure in ("cached_tokens", "reasoning_tokens"):
         cases += _number_cases(figure)
-    cases.append(("n_cached_tokens > n_input_tokens + added", "cached_tokens exceed input_tokens"))
+    for side in ("input", "output"):
+        n = f"n_added_{side}_tokens"
+        cases.append((f"{n} < 0", f"tokens left out of {side}_tokens are negative"))
+        cases.append((f"{n} > {MOST_TOKENS}", f"tokens left out of {side}_tokens are above {MOST_TOKENS:,}"))
+    cases.append(("n_cached_tokens > n_input_tokens + n_added_input_tokens", "cached_tokens exceed input_tokens"))
     cases.append(("has_cost_usd AND (n_cost_usd IS NULL OR NOT isfinite(n_cost_usd))", "cost_usd is not a number"))
     cases.append(("n_cost_usd < 0", "cost_usd is negative"))
     return _case(cases)

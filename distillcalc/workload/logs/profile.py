@@ -277,7 +277,7 @@ class WorkloadProfile:
         if "requests_per_day" not in known and "requests_per_day" not in fields:
             raise InputError(
                 "requests_per_day is missing: all requests of this log came at one moment. "
-                "Give it, for example .workload(requests_per_day=2_000)"
+                "Give it, for example .workload(requests_per_day=2_000) (--requests-per-day 2000)"
             )
         return {**known, **fields}
 

@@ -25,6 +25,7 @@ FIELDS = {
     "output_tokens": "tokens out, reasoning included",
     "cached_tokens": "tokens in that were read from a cache",
     "added_input_tokens": "tokens in that input_tokens leaves out",
+    "added_output_tokens": "tokens out that output_tokens leaves out",
     "reasoning_tokens": "tokens out that were reasoning",
     "model": "the model that answered",
     "request_id": "unique per request",
@@ -38,6 +39,12 @@ FIELDS = {
 }
 
 DEPTH = 6
+
+# Keys whose count is complete, cached and reasoning tokens in it, whatever else is logged beside them.
+_COMPLETE = (
+    *("prompt_tokens", "completion_tokens", "prompttokens", "completiontokens", "usage.input", "usage.output"),
+    *("inputusage", "outputusage", "input_usage", "output_usage"),
+)
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,23 @@ def _usage(*prefixes: str) -> dict[str, tuple[str, ...]]:
     return {
         "input_tokens": under("usage.prompt_tokens", "usage.input_tokens"),
         "output_tokens": under("usage.completion_tokens", "usage.output_tokens"),
-        "cached_tokens": under("usage.prompt_tokens_details.cached_tokens", "usage.input_tokens_details.cached_tokens"),
+        "cached_tokens": under(
+            "usage.prompt_tokens_details.cached_tokens",
+            "usage.input_tokens_details.cached_tokens",
+            "usage.cache_read_input_tokens",
+        ),
+        # Anthropic's, whose lines may stand between the others.
+        "added_input_tokens": under("usage.cache_read_input_tokens", "usage.cache_creation_input_tokens"),
         "reasoning_tokens": under(
             "usage.completion_tokens_details.reasoning_tokens", "usage.output_tokens_details.reasoning_tokens"
         ),
         "response": under("choices[0].message.content", "output_text", "output[0].content[0].text", "choices[0].text"),
     }
+
+
+def _details(*keys: str) -> tuple[str, ...]:
+    """Keys of Langfuse's usage details, as its API and its exports name them."""
+    return tuple(f"{prefix}.{key}" for prefix in ("usageDetails", "usage_details") for key in keys)
 
 
 _BODY, _CHAT = ("response.body.",), ("response.", "response.body.", "")
@@ -132,7 +150,8 @@ KNOWN: tuple[Schema, ...] = (
             **_usage(*_BODY),
             "at": ("response.body.created", "response.body.created_at"),
             "model": ("response.body.model",),
-            "request_id": ("custom_id",),
+            # A custom_id is unique within its batch only.
+            "request_id": ("id", "response.request_id", "response.body.id", "custom_id"),
             "status": ("response.status_code",),
             "error": ("error", "response.body.error"),
         },
@@ -153,7 +172,10 @@ KNOWN: tuple[Schema, ...] = (
             "request_id": ("request_id",),
             "status": ("status", "metadata.status"),
             "cost_usd": ("spend",),
-            "prompt": ("messages",),
+            "prompt": (
+                *("messages", "proxy_server_request.messages", "proxy_server_request.input"),
+                "proxy_server_request.prompt",
+            ),
             "response": ("response.choices[0].message.content",),
         },
         (("startTime",), ("prompt_tokens",), ("completion_tokens",), ("spend", "call_type")),
@@ -192,7 +214,7 @@ KNOWN: tuple[Schema, ...] = (
             ),
             ("startTimeUnixNano", "start_time_unix_nano", "start_time", "startTime", "timestamp"),
         ),
-        requests=frozenset({"chat", "text_completion", "generate_content", "completion", "embeddings"}),
+        requests=frozenset({"chat", "text_completion", "generate_content", "completion"}),
     ),
     Schema(
         "langfuse",
@@ -216,9 +238,17 @@ KNOWN: tuple[Schema, ...] = (
                 "output_usage",
                 "usage.completionTokens",
             ),
-            "added_input_tokens": ("usageDetails.input_cached_tokens", "usage_details.input_cached_tokens"),
-            "cached_tokens": ("usageDetails.input_cached_tokens", "usage_details.input_cached_tokens"),
-            "reasoning_tokens": ("usageDetails.output_reasoning_tokens", "usage_details.output_reasoning_tokens"),
+            # Its usage details do not overlap: what is cached or reasoning is not in input or output once more.
+            "added_input_tokens": _details(
+                *("input_cached_tokens", "input_cache_read", "input_cache_creation", "input_audio_tokens"),
+                *("input_audio", "cache_read_input_tokens", "cache_creation_input_tokens"),
+            ),
+            "added_output_tokens": _details(
+                *("output_reasoning_tokens", "output_reasoning", "output_audio_tokens", "output_audio"),
+                *("output_accepted_prediction_tokens", "output_rejected_prediction_tokens"),
+            ),
+            "cached_tokens": _details("input_cached_tokens", "input_cache_read", "cache_read_input_tokens"),
+            "reasoning_tokens": _details("output_reasoning_tokens", "output_reasoning"),
             "model": ("model", "providedModelName", "provided_model_name"),
             "request_id": ("id",),
             "status": ("level",),
@@ -235,7 +265,7 @@ KNOWN: tuple[Schema, ...] = (
                 *("usage_details.input", "input_usage", "calculatedTotalCost"),
             ),
         ),
-        requests=frozenset({"generation", "embedding"}),
+        requests=frozenset({"generation"}),
     ),
     Schema(
         "anthropic-messages",
@@ -362,6 +392,11 @@ def dotted(path: Path) -> str:
     return norm(".".join(path))
 
 
+def is_complete(path: Path) -> bool:
+    """Whether a count of tokens leaves none out."""
+    return dotted(path).endswith(_COMPLETE)
+
+
 def split(key: str) -> Path:
     """A dotted key as a path; the keys of OpenTelemetry (``gen_ai.usage.input_tokens``) have dots of their own."""
     for own in ("gen_ai.", "error.type"):
@@ -382,10 +417,10 @@ def recognise(columns: Columns, *, all_keys: bool) -> Schema | None:
     for schema in KNOWN:
         if all(any(norm(key) in columns for key in group) for group in schema.signs):
             found = _located(schema, columns, all_keys=all_keys)
-            if _is_complete(found, columns):
+            if _is_usable(found, columns):
                 return found
     found = _located(PLAIN, columns, all_keys=False)
-    return found if _is_complete(found, columns) else None
+    return found if _is_usable(found, columns) else None
 
 
 def _located(schema: Schema, columns: Columns, *, all_keys: bool) -> Schema:
@@ -398,7 +433,7 @@ def _located(schema: Schema, columns: Columns, *, all_keys: bool) -> Schema:
     return Schema(schema.name, schema.fields, schema.signs, schema.kind, schema.requests, paths)
 
 
-def _is_complete(schema: Schema, columns: Columns) -> bool:
+def _is_usable(schema: Schema, columns: Columns) -> bool:
     """Whether the log has a time, and tokens or a text to count them from (or counts of requests)."""
 
     def has(name: str) -> bool:

@@ -244,6 +244,10 @@ def _frame_source(frame: Any) -> Source:
         raise InputError(f"logs are given as paths or DataFrames. Got {type(frame).__name__}")
     if not len(frame):
         raise InputError("the DataFrame is empty")
+    if getattr(frame.index, "dtype", None) is not None and frame.index.dtype.kind == "M":
+        name = frame.index.name or "timestamp"
+        if name not in frame.columns:
+            frame = frame.rename_axis(index=name).reset_index()  # a time series, as pandas keeps it
     return Source(None, "frame", frame=frame)
 
 

@@ -16,6 +16,8 @@ MOST_FAMILIES = 1000
 RETRY_S = 60
 SHOWN = 5
 PART_REQUESTS = 2_000_000
+CUT = "litellm_truncated"  # what LiteLLM writes where it has cut a text out of the middle
+CHARACTERS_PER_TOKEN = 4.0  # of English, where no prompt is whole
 
 # md5, not DuckDB's hash(): that takes long texts that differ in two numbers, as templated prompts do, for the same.
 # Letters and digits stay: "order 17" and "order 18" have different answers. Listed, as a regular expression over
@@ -54,10 +56,12 @@ def measure_prefixes(connection: DuckDBPyConnection) -> Prefixes | None:
     """The longest common prefix of each family of prompts with the same first 200 characters.
 
     Of the texts between the least and the greatest of a family in byte order each begins with what those two
-    share, so two texts a family are enough. Tokens are at the family's own tokens per character.
+    share, so two texts a family are enough. Tokens are at the family's own tokens per character, of the prompts that
+    were logged whole, and at most one per character: images and tools have tokens too, and are no text.
     """
     key = f"md5_number(left(prompt, {FAMILY_CHARACTERS}))"
     texts = f"requests WHERE prompt IS NOT NULL AND prompt <> '' AND {ANSWERED}"
+    whole = f"input_tokens IS NOT NULL AND NOT contains(prompt, '{CUT}')"
     (total,) = _row(connection, f"SELECT count(*) FROM {texts}")
     if not total:
         return None
@@ -65,8 +69,8 @@ def measure_prefixes(connection: DuckDBPyConnection) -> Prefixes | None:
         f"""
         CREATE OR REPLACE TEMP TABLE prompt_families AS
         SELECT *, count(*) OVER () AS families FROM (
-            SELECT {key} AS family, count(*) AS n, sum(input_tokens)::DOUBLE AS tokens,
-                   sum(length(prompt))::DOUBLE AS characters
+            SELECT {key} AS family, count(*) AS n,
+                   sum(input_tokens) FILTER ({whole})::DOUBLE / sum(length(prompt)) FILTER ({whole}) AS rate
             FROM {texts} GROUP BY 1 HAVING count(*) > 1
         ) ORDER BY n DESC, family LIMIT {MOST_FAMILIES}
         """
@@ -74,7 +78,7 @@ def measure_prefixes(connection: DuckDBPyConnection) -> Prefixes | None:
     try:
         found = connection.execute(
             f"""
-            SELECT f.n, f.tokens / f.characters, f.families, r.least, r.greatest
+            SELECT f.n, f.rate, f.families, r.least, r.greatest
             FROM (SELECT {key} AS family, min(prompt) AS least, max(prompt) AS greatest FROM {texts}
                   AND {key} IN (SELECT family FROM prompt_families) GROUP BY 1) r
             JOIN prompt_families f USING (family) ORDER BY f.n DESC, f.family
@@ -82,11 +86,11 @@ def measure_prefixes(connection: DuckDBPyConnection) -> Prefixes | None:
         ).fetchall()
     finally:
         connection.execute("DROP TABLE IF EXISTS prompt_families")
-    shared = [
-        (int(n), _common(least, greatest), float(per_character or 0.0))
-        for n, per_character, _, least, greatest in found
-    ]
-    sized = [(n, characters, characters * rate) for n, characters, rate in shared]
+    sized = []
+    for n, rate, _, least, greatest in found:
+        characters = _common(least, greatest)
+        per_character = 1 / CHARACTERS_PER_TOKEN if rate is None else min(float(rate), 1.0)
+        sized.append((int(n), characters, characters * per_character))
     tokens = sum(n * t for n, _, t in sized)
     squares = sum((n * t) ** 2 for n, _, t in sized)
     return Prefixes(

@@ -55,8 +55,12 @@ def test_the_command_writes_a_scenario_that_recommend_takes(tmp_path: Path) -> N
     assert written.choices.teacher == "openai/gpt-4o"
     assert written.workload == Workload.from_dict(written.workload.to_dict())
     # gpt-4o ends in January 2027: the command says so, and another teacher is named.
+    assert "recommend will refuse mine.toml as it is: the teacher openai/gpt-4o shuts down on" in done.stderr
     assert run("recommend", "mine.toml", cwd=tmp_path).returncode == 2
-    run("workload", "log.csv", "--column", "at=when", "-o", "mine.toml", "--teacher", "openai/gpt-6-sol", cwd=tmp_path)
+    teacher = ("--teacher", "openai/gpt-6-sol", "--requests-per-day", "99000")
+    done = run("workload", "log.csv", "--column", "at=when", "-o", "mine.toml", *teacher, cwd=tmp_path)
+    assert "refuse" not in done.stdout
+    assert Scenario.load(tmp_path / "mine.toml").workload.requests_per_day == 99_000
     assert run("recommend", "mine.toml", cwd=tmp_path).returncode == 0
 
 
@@ -89,7 +93,10 @@ def test_counts_alone_can_be_looked_at_and_need_lengths_to_be_a_workload(tmp_pat
 
 def test_a_scenario_file_says_where_it_is_from_and_has_a_point_a_line(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(LOG)
-    run("workload", "log.csv", "--column", "at=when", "-o", "mine.toml", "--teacher", "openai/gpt-6-sol", cwd=tmp_path)
+    teacher = ("--teacher", "openai/gpt-6-sol", "--requests-per-day", "99000")
+    done = run("workload", "log.csv", "--column", "at=when", "-o", "mine.toml", *teacher, cwd=tmp_path)
+    assert "refuse" not in done.stdout
+    assert Scenario.load(tmp_path / "mine.toml").workload.requests_per_day == 99_000
     text = (tmp_path / "mine.toml").read_text()
     assert text.startswith("# Measured by distillcalc: 480 requests in 20 days")
     sample = Scenario.load(tmp_path / "mine.toml").workload.length_sample

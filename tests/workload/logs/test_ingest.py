@@ -272,6 +272,48 @@ def test_times_that_cannot_be(tmp_path: Path) -> None:
         }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("written", "utc"),
+    [
+        ("2026-01-01 00:00:00,123", "2025-12-31 23:00:00.123"),  # Python's logging, in the zone given
+        ("2026-01-01T00:00:00,5+02:00", "2025-12-31 22:00:00.5"),
+        ("20260101T000000Z", "2026-01-01 00:00:00"),  # ISO 8601 without separators
+        ("20260101T000000.5+0200", "2025-12-31 22:00:00.5"),
+        ("20260101T000000", "2025-12-31 23:00:00"),
+        ("Thu, 01 Jan 2026 00:00:00 GMT", "2026-01-01 00:00:00"),  # RFC 1123
+        ("01/Jan/2026:01:02:03 +0100", "2026-01-01 00:02:03"),  # Common Log Format
+        ("2026-01-01 00:00:00.123456789 +0000 UTC", "2026-01-01 00:00:00.123456"),  # Go
+        ("2026-01-01 01:00:00 -0500 EST", "2026-01-01 06:00:00"),
+        ("2026-01-01 00:00:00 +0530", "2025-12-31 18:30:00"),
+        ("2026-01-01T00:00Z", "2026-01-01 00:00:00"),
+    ],
+)
+def test_times_as_logging_libraries_write_them(tmp_path: Path, written: str, utc: str) -> None:
+    rows = [plain(0, timestamp=written), plain(1, timestamp="2026-01-01T00:00:00Z")]
+    with read(write_jsonl(tmp_path / "a", rows), time_zone="Europe/Berlin") as log:
+        assert fetch(log, 'CAST("at" AS VARCHAR)', "input_tokens")[0] == (utc,)
+
+
+def test_seconds_since_1970_are_no_zone_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        plain(0, timestamp="1714564800"),
+        plain(1, timestamp="2024-05-01T12:00:01Z"),
+        plain(2, timestamp="1714564802.5"),
+    ]
+    with read(write_jsonl(tmp_path / "a", rows)) as log:
+        assert [at for (at,) in fetch(log, 'second("at")', "input_tokens")] == [0, 1, 2]
+        assert not log.notes
+
+
+@pytest.mark.parametrize("name", [None, "when"])
+def test_the_index_of_a_time_series_is_its_time(name: str | None) -> None:
+    index = pd.date_range("2024-05-01 14:00", periods=2, freq="s", tz="Europe/Berlin", name=name)
+    frame = pd.DataFrame({"input_tokens": [1, 2], "output_tokens": [3, 4]}, index=index)
+    with ingest(frame, columns={"at": "when"} if name else None) as log:
+        assert fetch(log, 'CAST("at" AS VARCHAR)', "1")[0] == ("2024-05-01 12:00:00",)
+    assert list(frame.columns) == ["input_tokens", "output_tokens"]  # the user's own is left as it is
+
+
 # Damage
 
 

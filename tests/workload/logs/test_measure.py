@@ -351,6 +351,22 @@ class TestTexts:
         assert shared.effective == pytest.approx(sum(tokens) ** 2 / sum(each**2 for each in tokens))
         assert [row[:2] for row in shared.largest] == [(3, 300), (2, 250)]
 
+    def test_tokens_that_are_no_text_do_not_make_a_prefix_long(self) -> None:
+        """Images and tools have tokens too: 250 characters are never more than 250 tokens."""
+        profile = measure(requests([0, 1], prompt=["a" * 250 + "x", "a" * 250 + "y"], input_tokens=[9_000, 9_000]))
+        assert profile.prefixes is not None
+        assert profile.prefixes.mean_tokens == pytest.approx(250)
+
+    def test_prompts_cut_by_litellm_have_the_tokens_per_character_of_whole_ones(self) -> None:
+        cut = "a" * 400 + "... (litellm_truncated 90000 chars) ..." + "z" * 100
+        whole = "a" * 400 + "bbbb"
+        shared = measure(requests([0, 1], prompt=[cut, whole], input_tokens=[20_000, 101])).prefixes
+        assert shared is not None
+        assert shared.mean_tokens == pytest.approx(100)
+        shared = measure(requests([0, 1], prompt=[cut, cut + "y"], input_tokens=[20_000, 20_000])).prefixes
+        assert shared is not None
+        assert shared.mean_tokens == pytest.approx(shared.mean_characters / 4)
+
     def test_a_prefix_ends_between_characters_not_bytes(self) -> None:
         # é and è share their first byte in UTF-8.
         shared = measure(requests([0, 1], prompt=["p" * 200 + "é", "p" * 200 + "è"])).prefixes

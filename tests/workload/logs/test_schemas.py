@@ -11,16 +11,20 @@ import pandas as pd
 import pytest
 
 from distillcalc.errors import InputError
-from distillcalc.workload.logs import ingest
+from distillcalc.workload.logs import ingest, profile_logs
 from distillcalc.workload.logs.schemas import KNOWN, flatten, from_mapping, recognise, split, unknown_schema
 
 NOON = dt.datetime(2024, 5, 1, 12)
 ALL = '"at", input_tokens, output_tokens, cached_tokens, reasoning_tokens, model, request_id, failed, cost_usd, prompt'
 
 
-def rows(file: Path, lines: list[Any], columns: str = ALL, **options: Any) -> tuple[str, list[tuple[Any, ...]]]:
+def write(file: Path, lines: list[Any]) -> Path:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with ingest(file, **options) as log:
+    return file
+
+
+def rows(file: Path, lines: list[Any], columns: str = ALL, **options: Any) -> tuple[str, list[tuple[Any, ...]]]:
+    with ingest(write(file, lines), **options) as log:
         return log.schema, log.connection.execute(f"SELECT {columns} FROM requests").fetchall()
 
 
@@ -78,8 +82,8 @@ def test_openai_batch_output(tmp_path: Path) -> None:
         assert log.schema == "openai-batch"
         assert log.reject_reasons == {"a failed request without a time": 1}
         assert log.connection.execute(f"SELECT {ALL} FROM requests").fetchall() == [
-            (NOON, 19, 10, 8, 4, "gpt-4o-2024-08-06", "row-1", False, None, None),
-            (NOON + dt.timedelta(seconds=1), None, None, None, None, None, "row-3", True, None, None),
+            (NOON, 19, 10, 8, 4, "gpt-4o-2024-08-06", "batch_req_1", False, None, None),
+            (NOON + dt.timedelta(seconds=1), None, None, None, None, None, "batch_req_3", True, None, None),
         ]
 
 
@@ -107,6 +111,49 @@ def test_litellm_spend_logs(tmp_path: Path) -> None:
     with ingest(tmp_path / "b") as log:
         assert log.schema == "litellm-spend"
         assert log.connection.execute(f"SELECT {ALL} FROM requests").fetchall()[0][:9] == found[0][:9]
+
+
+def test_a_custom_id_comes_again_in_the_next_batch(tmp_path: Path) -> None:
+    again = {**batch(2), "custom_id": "row-1"}
+    assert [row[0] for row in rows(tmp_path / "a", [batch(1), again], "request_id")[1]] == [
+        "batch_req_1",
+        "batch_req_2",
+    ]
+
+
+def test_litellm_keeps_prompts_in_the_request_of_the_proxy(tmp_path: Path) -> None:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
+    redacted = {"messages": [{"role": "user", "content": "redacted-by-litellm"}]}
+    lines = [
+        litellm(1, proxy_server_request=body),
+        litellm(2, proxy_server_request="{}"),
+        litellm(3, proxy_server_request=redacted),
+        litellm(4, messages="{}", proxy_server_request=json.dumps(body)),
+    ]
+    kept = "input_tokens, prompt"
+    # In JSON lines only an object inside is looked into, in a table text that is JSON too.
+    assert rows(tmp_path / "a", lines, kept)[1] == [(20, "Hello"), (20, None), (20, None), (20, None)]
+    table = pd.DataFrame(
+        [
+            {key: json.dumps(value) if isinstance(value, dict) else value for key, value in line.items()}
+            for line in lines
+        ]
+    )
+    table.to_csv(tmp_path / "b", index=False)
+    with ingest(tmp_path / "b") as log:
+        found = log.connection.execute(f"SELECT {kept} FROM requests").fetchall()
+        assert found == [(20, "Hello"), (20, None), (20, None), (20, "Hello")]
+
+
+@pytest.mark.parametrize("nothing", [{}, [], None, "", "{}", "[]", "null"])
+def test_what_stands_for_no_text_is_no_text(tmp_path: Path, nothing: Any) -> None:
+    """LiteLLM writes ``{}`` where prompts are not kept; that is no prompt that repeats."""
+    lines = [{"time": 1714564800 + i, "input_tokens": 100, "output_tokens": 2, "prompt": nothing} for i in range(50)]
+    profile = profile_logs(write(tmp_path / "a", lines))
+    assert (profile.repeats.exact, profile.prefixes, profile.lengths is not None) == (None, None, True)
+    table = pd.DataFrame(lines).assign(time=NOON, prompt=None if nothing is None else str(nothing))
+    assert profile_logs(table).repeats.exact is None
+    assert profile.workload().cacheable_prefix_tokens == 0
 
 
 def test_opentelemetry_spans_flat_and_nested_and_others_between_them(tmp_path: Path) -> None:
@@ -187,6 +234,88 @@ def test_langfuse_observations(tmp_path: Path) -> None:
             (NOON, 25, 10, 5, None, "m", "o1", False, 0.01, "Hello"),
             (NOON, None, None, None, None, "m", "o3", True, 0.01, "Hello"),
         ]
+
+
+def test_langfuse_details_do_not_overlap(tmp_path: Path) -> None:
+    """Its integrations take what is cached or reasoning out of ``input`` and ``output``; its ``total`` has all."""
+    details = {"input": 20, "output": 10}
+    lines = [
+        langfuse(1, usageDetails={**details, "input_cache_read": 60, "input_cache_creation": 7, "total": 97}),
+        langfuse(2, usageDetails={**details, "output_reasoning": 90, "total": 120}),
+        langfuse(3, usageDetails={**details, "output_reasoning_tokens": 90, "total": 120}),
+        langfuse(4, usageDetails={**details, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 7}),
+        langfuse(5, usageDetails={**details, "input_audio_tokens": 5, "output_accepted_prediction_tokens": 3}),
+        langfuse(6, usageDetails={}, usage={"input": 80, "output": 10}),  # sums of all, as its older interface gives
+        langfuse(7, type="EMBEDDING", usageDetails={"input": 5}),
+    ]
+    file = write(tmp_path / "a", lines)
+    with ingest(file) as log:
+        kept = "input_tokens, output_tokens, cached_tokens, reasoning_tokens"
+        assert log.connection.execute(f"SELECT {kept} FROM requests").fetchall() == [
+            (87, 10, 60, None), (20, 100, None, 90), (20, 100, None, 90), (87, 10, 60, None), (25, 13, None, None),
+            (80, 10, None, None),
+        ]  # fmt: skip
+        assert (log.rows_read, log.rows_rejected) == (7, 1)
+
+
+def test_langfuse_export_as_a_table(tmp_path: Path) -> None:
+    lines = [{**langfuse(i), "input": json.dumps(langfuse(i)["input"]), "output": '{"content": "Hi"}'} for i in (1, 2)]
+    for line in lines:
+        line["usageDetails"] = json.dumps({"input": 20, "output": 10, "input_cached_tokens": 5})
+    pd.DataFrame(lines).to_csv(tmp_path / "a", index=False)
+    with ingest(tmp_path / "a") as log:
+        assert log.schema == "langfuse"
+        assert log.connection.execute("SELECT input_tokens, cached_tokens, prompt FROM requests").fetchall() == [
+            (25, 5, "Hello"), (25, 5, "Hello"),
+        ]  # fmt: skip
+
+
+def test_embeddings_are_no_requests_to_a_model_that_answers(tmp_path: Path) -> None:
+    spans = [
+        {"timestamp": "2024-05-01T12:00:00Z", "span_id": f"s{i}", "gen_ai.operation.name": kind,
+         "gen_ai.usage.input_tokens": 11, "gen_ai.usage.output_tokens": 3 if kind == "chat" else None}
+        for i, kind in enumerate(("chat", "embeddings", "embeddings"))
+    ]  # fmt: skip
+    with ingest(write(tmp_path / "a", spans)) as log:
+        assert (log.rows_read, log.rows_used) == (3, 1)
+        assert "not a request" in next(iter(log.reject_reasons))
+
+
+def test_anthropic_messages_between_others_read_the_same_in_any_order(tmp_path: Path) -> None:
+    """Whether or not a schema shows among the first lines, its lines mean the same."""
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 90, "cache_creation_input_tokens": 5, "output_tokens": 7}
+    theirs = [
+        {"timestamp": "2024-05-01T12:00:00Z", "response": {"id": f"msg_{i}", "model": "claude", "usage": usage}}
+        for i in range(3)
+    ]
+    # A proxy's own usage has both names, and its prompt_tokens are complete.
+    proxied = {**CHAT_RESPONSE, "id": "p", "usage": {**CHAT_RESPONSE["usage"], "cache_read_input_tokens": 8}}
+    ours = [{"request": CHAT_REQUEST, "response": {**CHAT_RESPONSE, "id": f"chatcmpl-{i}"}} for i in range(1_200)]
+    ours.append({"request": CHAT_REQUEST, "response": proxied})
+    for i, lines in enumerate(([*ours, *theirs], [*theirs, *ours])):
+        found = rows(tmp_path / f"{i}", lines, "model, input_tokens, cached_tokens")[1]
+        assert sorted(set(found)) == [("claude", 105, 90), ("gpt-4o-2024-08-06", 19, 8)]
+
+
+@pytest.mark.parametrize("bad", [-1, 2e9, 1e300])
+def test_tokens_left_out_that_cannot_be(tmp_path: Path, bad: float) -> None:
+    usage = {"input_tokens": 10, "cache_creation_input_tokens": bad, "output_tokens": 7}
+    good = {"input_tokens": 10, "cache_read_input_tokens": 0, "output_tokens": 7}
+    lines = [
+        {"timestamp": "2024-05-01T12:00:00Z", "response": {"id": f"m{i}", "usage": one}}
+        for i, one in enumerate([good, usage])
+    ]
+    with ingest(write(tmp_path / "a", lines), max_rejected_share=0.5) as log:
+        assert (log.rows_used, log.rows_rejected) == (1, 1)
+        assert "left out of input_tokens" in next(iter(log.reject_reasons))
+
+
+def test_a_mapping_may_say_what_the_count_leaves_out(tmp_path: Path) -> None:
+    mapping = {"at": "t", "input_tokens": "prompt_tokens", "added_input_tokens": "hit", "output_tokens": "n",
+               "added_output_tokens": "thought"}  # fmt: skip
+    lines = [{"t": "2024-05-01T12:00:00Z", "prompt_tokens": 10, "hit": 90, "n": 7, "thought": 5}]
+    with ingest(write(tmp_path / "a", lines), columns=mapping) as log:
+        assert log.connection.execute("SELECT input_tokens, output_tokens FROM requests").fetchall() == [(100, 12)]
 
 
 def test_anthropic_input_tokens_leave_the_cached_ones_out(tmp_path: Path) -> None:
