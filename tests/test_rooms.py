@@ -33,6 +33,7 @@ HEAVY = {
     "SALib",
     "rich",
     "typer",
+    "numba",
     "numpy",
     "pydantic",
 }

@@ -119,7 +119,7 @@ class Requests:
         output_tokens: ArrayLike,
         thinking_tokens: ArrayLike = 0,
     ) -> None:
-        arrival = np.asarray(arrival_s, dtype=float)
+        arrival = np.array(arrival_s, dtype=float)  # a copy: contiguous, and nobody else's
         if arrival.ndim != 1 or not arrival.size:
             raise InputError(f"arrival_s must be a row of moments, at least one. Got shape {arrival.shape}")
         if len(arrival) >= MOST_REQUESTS:
@@ -184,7 +184,7 @@ def _whole(name: str, values: ArrayLike, least: int, count: int) -> Ints:
         at = int(np.argmax(wrong))
         found = f"{numbers.ravel()[at]:g}" + (f" at position {at}" if given.ndim else "")
         raise InputError(f"{name} must be whole numbers of tokens, {least} or more. Got {found}")
-    return np.ascontiguousarray(np.broadcast_to(given.astype(np.int64), (count,)))
+    return np.array(np.broadcast_to(given.astype(np.int64), (count,)))
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value
@@ -315,7 +315,8 @@ class Simulation:
     mean_in_system : requests waiting or being served, averaged over the time from the first arrival to the end.
     steps : engine steps, those that were under way at the end included, shape (replicas,).
     busy_s : time in steps [s], shape (replicas,).
-    roofline_s : time in steps beyond their fixed and their sequences' part [s]: reading or computing, shape (replicas,).
+    roofline_s : time in steps beyond their fixed and their sequences' part [s], reading or computing, shape
+        (replicas,).
     window_s : time over which ``utilisation`` and ``mean_batch`` are taken [s]: from the first counted arrival to the
         last one, or to the end where those are one moment.
     utilisation : share of the window in which a replica was in a step, mean over replicas.

@@ -90,7 +90,7 @@ def empty_replicas(replicas: int, max_sequences: int) -> Replicas:
     def floats() -> Floats:
         return np.zeros(replicas)
 
-    state = {name: ints() for name in Replicas._fields} | {
+    state: dict[str, Any] = {name: ints() for name in Replicas._fields} | {
         name: floats() for name in Replicas._fields if name.endswith("_s")
     }
     state["partial"] = np.full(replicas, NOBODY, dtype=np.int64)
@@ -105,7 +105,7 @@ def step_seconds(c: Floats, sequences: int, tokens: int, context: int, pairs: fl
     touched = 1.0 - c[4] ** tokens if c[3] > 0 else 0.0
     read = c[2] + c[3] * touched + c[5] * context
     compute = c[6] * tokens + c[7] * pairs
-    return c[0] + c[1] * sequences + max(read, compute) + (1 - c[8]) * min(read, compute)
+    return float(c[0] + c[1] * sequences + max(read, compute) + (1 - c[8]) * min(read, compute))
 
 
 @compiled
@@ -122,18 +122,14 @@ def run_seconds(c: Floats, sequences: int, context: int, steps: int) -> float:
     if read < compute:
         before = steps
         if growth > 0 and (compute - read) < growth * steps:
-            before = min(steps, int(math.ceil((compute - read) / growth)))
+            before = min(steps, math.ceil((compute - read) / growth))
     after = steps - before
     read_before = before * read + growth * before * (before - 1) / 2
     read_after = after * (read + growth * before) + growth * after * (after - 1) / 2
     hidden = 1 - c[8]
-    return (
-        steps * (c[0] + c[1] * sequences)
-        + before * compute
-        + hidden * read_before
-        + read_after
-        + hidden * (after * compute)
-    )
+    reading = hidden * read_before + read_after
+    computing = before * compute + hidden * after * compute
+    return float(steps * (c[0] + c[1] * sequences) + reading + computing)
 
 
 @compiled
