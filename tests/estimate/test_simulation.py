@@ -83,7 +83,10 @@ def cases(draw: st.DrawFn) -> Case:
     count = draw(st.integers(1, 25))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     gaps = random.exponential(draw(st.sampled_from([1e-3, 1e-2, 1e-1])), count)
-    gaps[random.random(count) < draw(st.sampled_from([0.0, 0.0, 0.5]))] = 0.0
+    replicas, queue = draw(st.integers(1, 4)), draw(st.sampled_from(["shortest", "central"]))
+    if replicas == 1 or queue == "shortest":
+        # Not where replicas take from one queue: in step with each other, the last bit would say which takes first.
+        gaps[random.random(count) < draw(st.sampled_from([0.0, 0.0, 0.5]))] = 0.0
     inputs = random.integers(1, draw(st.sampled_from([2, 40])) + 1, count)
     outputs = random.integers(1, draw(st.sampled_from([1, 4, 60])) + 1, count)
     thinking = random.integers(0, 20, count) * draw(st.booleans())
@@ -95,7 +98,7 @@ def cases(draw: st.DrawFn) -> Case:
         chunk_tokens=draw(st.one_of(st.none(), st.integers(slots, 50))),
     )
     requests = Requests(np.cumsum(gaps), inputs, outputs, thinking)
-    return Case(engine, requests, draw(st.integers(1, 4)), draw(st.sampled_from(["shortest", "central"])))
+    return Case(engine, requests, replicas, queue)
 
 
 # The plain simulation, step by step
@@ -221,6 +224,18 @@ def test_a_burst_on_three_replicas_goes_to_the_shortest_queue() -> None:
     assert not found.queue_grew
     # All within 4 ms but the last: 6 in 6 ms.
     assert found.goodput_per_s([("e2e", 0.95, 0.0041)]) == pytest.approx(1000)
+
+
+def test_from_a_central_queue_the_first_replica_that_can_takes_the_next() -> None:
+    # One slot each: two start at once, and the third goes to the second replica, whose request is the shorter.
+    requests = Requests([0.0, 0.0, 0.0015], 1, [9, 4, 2])
+    found = simulate(Engine(FIXED, 100, max_sequences=1), requests, replicas=2, queue="central")
+    assert found.replica.tolist() == [0, 1, 1]
+    assert found.finish_s == pytest.approx([0.009, 0.004, 0.006])
+    # The shortest of queues of equal length is the first, long as its request may be.
+    found = simulate(Engine(FIXED, 100, max_sequences=1), requests, replicas=2)
+    assert found.replica.tolist() == [0, 1, 0]
+    assert found.finish_s == pytest.approx([0.009, 0.004, 0.011])
 
 
 # Queueing theory
