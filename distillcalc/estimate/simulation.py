@@ -599,7 +599,5 @@ def replicate(
     rest = list(seeds)
     if len(rest) < 2 or threads == 1:
         return tuple(one(seed) for seed in rest)
-    from distillcalc.estimate import simulation_core as _  # noqa: F401  (imported once, before the threads need it)
-
     with ThreadPoolExecutor(threads) as pool:
         return tuple(pool.map(one, rest))
