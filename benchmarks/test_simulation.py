@@ -58,7 +58,7 @@ def chats(rate_per_s: float) -> Traffic:
 
 def plain_loop(requests: Requests) -> tuple[float, list[Any]]:
     """Seconds that the plain loop takes for the same requests, and what became of them."""
-    fixed, sequence, weights, _, _, kv, token, pair, overlap = ENGINE.constants.tolist()
+    fixed, sequence, weights, _, _, kv, token, pair, overlap, _ = ENGINE.constants.tolist()
 
     def step(sequences: int, tokens: int, context: int, pairs: float) -> float:
         read, compute = weights + kv * context, token * tokens + pair * pairs

@@ -4,6 +4,7 @@ from distillcalc.catalog.load import Catalog, provenance_of
 from distillcalc.catalog.prices import TokenPriceOverride, TokenPrices, price_requests
 from distillcalc.catalog.schema import (
     ApiRow,
+    EngineRow,
     FineTunePriceRow,
     GpuPriceRow,
     GpuRow,
@@ -16,6 +17,7 @@ from distillcalc.catalog.schema import (
 __all__ = [
     "ApiRow",
     "Catalog",
+    "EngineRow",
     "FineTunePriceRow",
     "GpuPriceRow",
     "GpuRow",

@@ -19,6 +19,7 @@ from distillcalc.catalog.schema import (
     TABLES,
     ApiRow,
     Commitment,
+    EngineRow,
     FineTunePriceRow,
     GpuPriceRow,
     GpuRow,
@@ -50,6 +51,7 @@ class Catalog:
     gpus: Mapping[str, GpuRow]
     gpu_prices: Mapping[str, GpuPriceRow]
     apis: Mapping[str, ApiRow]
+    engines: Mapping[str, EngineRow] = field(default_factory=dict)
     token_prices_given: Mapping[str, TokenPriceOverride] = field(default_factory=dict)
     _apis: dict[str, ApiRow | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -122,6 +124,10 @@ class Catalog:
     def gpu(self, name: str) -> GpuRow:
         """A GPU by its id; raises :class:`UnknownName` with near matches."""
         return self._get("GPU", self.gpus, name, "See `distillcalc catalog gpus`.")
+
+    def engine(self, name: str) -> EngineRow:
+        """A serving engine by its id; raises :class:`UnknownName` with near matches."""
+        return self._get("engine", self.engines, name, "See `distillcalc catalog engines`.")
 
     @staticmethod
     def _get(kind: str, table: Mapping[str, AnyRow], name: str, hint: str) -> AnyRow:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Confidence = Literal["high", "medium", "low"]
 Verdict = Literal["pass", "fail", "unknown"]
 Commitment = Literal["on-demand", "spot", "reserved-1y", "reserved-3y", "owned"]
-Precision = Literal["bf16", "fp8", "int8", "int4"]
+Precision = Literal["bf16", "fp8", "int8", "int4", "fp4"]
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -47,6 +47,7 @@ class Shape(BaseModel):
     intermediate: Count | None = None
     experts: Count | None = None  # routed experts per MoE layer
     experts_per_token: Count | None = None
+    tied_embeddings: bool = False  # the output layer is the table of embeddings
     kv_bytes_per_token_bf16: Count | None = None  # only where the attention is not plain MHA/GQA (MLA, sliding window)
 
 
@@ -149,6 +150,7 @@ class GpuRow(Row):
     bandwidth_gb_s: Positive
     bf16_tflops: Positive
     fp8_tflops: Positive | None = None
+    fp4_tflops: Positive | None = None
     int8_tops: Positive | None = None
     tdp_w: Positive | None = None
     link_gb_s: Positive | None = None  # between GPUs of one machine, one direction
@@ -167,6 +169,35 @@ class GpuPriceRow(Row):
     product: str = ""
     tier: Literal["cloud", "marketplace"] = "cloud"  # marketplace: machines of strangers, rented on
     region: str | None = None
+
+
+class EngineRow(Row):
+    """The constants of a serving engine's step time: shares of the hardware's peak, and what the engine adds."""
+
+    name: str
+    mbu: Share  # of peak bandwidth, reading the weights
+    kv_mbu: Share  # reading the cache
+    expert_mbu: Share  # reading routed experts
+    mfu_bf16: Share  # of peak compute, by the precision of the products
+    mfu_fp8: Share  # int8 too
+    mfu_fp4: Share
+    expert_mfu: Share  # of a mixture of experts, in any precision
+    attention_mfu: Share
+    overlap: Share  # of the shorter of reading and computing that hides behind the longer
+    fixed_s: NonNegative  # per step
+    layer_s: NonNegative  # per layer of a step
+    expert_layer_s: NonNegative  # per layer with experts, on top
+    quantise_s: NonNegative  # per layer whose products are computed in 8 or 4 bits, on top
+    sequence_s: NonNegative  # per sequence of a step
+    all_reduce_s: NonNegative  # latency of one all-reduce, two a layer
+    link_efficiency: Share  # of the link's peak
+    request_s: NonNegative  # per request before its first step: parsing, tokenising, scheduling
+    rows: int = Field(0, ge=0)  # measured points that these were fitted to
+    # A measured value is between prediction / factor and prediction x factor, nine times in ten, of a model left out.
+    tpot_factor: Annotated[float, Field(ge=1)] = 1.0
+    ttft_factor: Annotated[float, Field(ge=1)] = 1.0
+    tpot_factor_moe: Annotated[float, Field(ge=1)] = 1.0
+    ttft_factor_moe: Annotated[float, Field(ge=1)] = 1.0
 
 
 class ApiRow(Row):
@@ -190,4 +221,5 @@ TABLES: dict[str, type[Row]] = {
     "gpus": GpuRow,
     "gpu_prices": GpuPriceRow,
     "apis": ApiRow,
+    "engines": EngineRow,
 }

@@ -1,44 +1,33 @@
-"""How fast a self-hosted model is and how many machines the peak needs: the roofline, in closed form.
+"""How fast a self-hosted model is and how many machines the peak needs, in closed form.
 
-The step time of an engine is the larger of reading the weights and the cache, and computing; a request
-costs its prefill and its share of the steps. All functions take arrays that broadcast over
-(GPUs, scenarios, months). A simulation of the queue is not this module's subject.
+An engine's step time is :mod:`.step_time`'s subject; here a request costs its prefill, its share of the steps and what
+its prompt adds to those of others. All functions take arrays that broadcast over (GPUs, scenarios, months). The
+simulation of the same engine, request by request, is :mod:`.simulation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillcalc.catalog import GpuRow, ModelRow
+from distillcalc.catalog import EngineRow, GpuRow, ModelRow
+from distillcalc.errors import UnknownName
 from distillcalc.estimate.inputs import Inputs
+from distillcalc.estimate.step_time import BITS, CONSTANTS, Placement, StepTime, Weights
 from distillcalc.workload.lengths import JointLengths
 from distillcalc.workload.scenario import Serving
 
 Floats = NDArray[np.float64]
 
-BITS = {"bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
 TENSOR_PARALLEL = (1, 2, 4, 8)
-ALL_REDUCE_S = 5e-6  # latency of one all-reduce inside a machine; two a layer
 NO_OBJECTIVE_PERCENTILE = 0.95
-
-
-def kv_bytes_per_token(row: ModelRow) -> float:
-    """Key-value cache of one token in bf16 [bytes]: 2 x layers x KV heads x head size x 2 bytes."""
-    assert row.shape is not None
-    own = row.shape.kv_bytes_per_token_bf16
-    return float(own or 4 * row.shape.layers * row.shape.kv_heads * row.shape.head_dim)
-
-
-def weight_bytes(row: ModelRow, precision: str) -> float:
-    """Size of the weights [bytes]: parameters x bits / 8."""
-    assert row.params_b is not None
-    return row.params_b * 1e9 * BITS[precision] / 8
+EDGE_ENGINE = "llama-cpp"  # what runs on phones and CPUs
 
 
 @dataclass(frozen=True)
@@ -48,28 +37,32 @@ class Machines:
     Parameters
     ----------
     gpus : ids.
-    fits : whether the weights fit with room for one request, in at most 8 GPUs.
+    fits : whether the weights fit with room for one request, in as many GPUs as there may be.
     tensor_parallel : GPUs per replica.
-    weights_s : time to read the weights once [s].
-    kv_s_per_token : time to read the cache of one token [s].
-    flop_s_per_token : time to compute one decoded token [s].
-    prefill_s_per_token, prefill_s_per_token2 : linear and quadratic (attention) coefficient of prefill [s].
-    overhead_s : per engine step beyond the roofline [s].
-    kv_bytes, free_bytes : cache of one token; memory left for caches in a replica [bytes].
+    step : time of an engine step.
+    request_s : time that a request takes before its first step [s].
+    kv_bytes : cache of one token, over all GPUs of a replica [bytes].
+    free_bytes : memory left for caches in a replica [bytes].
+    weights_gb : of the weights, as held.
+    max_sequences : most requests that the engine takes into one step.
     """
 
     gpus: tuple[str, ...]
     fits: NDArray[np.bool_]
     tensor_parallel: Floats
-    weights_s: Floats
-    kv_s_per_token: Floats
-    flop_s_per_token: Floats
-    prefill_s_per_token: Floats
-    prefill_s_per_token2: Floats
-    overhead_s: Floats
-    kv_bytes: float
+    step: StepTime
+    request_s: Floats
+    kv_bytes: Floats
     free_bytes: Floats
     weights_gb: float
+    max_sequences: float
+
+    def reading_s(self, batch: Any) -> Floats:
+        """Time to read the weights that a step of so many tokens uses [s]."""
+        step = self.step
+        if not np.any(step.experts_s):
+            return np.asarray(step.weights_s)
+        return np.asarray(step.weights_s + step.experts_s * (1 - step.expert_miss ** np.asarray(batch, dtype=float)))
 
 
 def serving_precision(row: ModelRow, asked: str) -> str:
@@ -78,65 +71,76 @@ def serving_precision(row: ModelRow, asked: str) -> str:
     return native if BITS[native] < BITS[asked] else asked
 
 
-def machines(row: ModelRow, gpus: Sequence[tuple[str, GpuRow]], serving: Serving) -> Machines:
-    """Constants of a model's step time on each GPU.
+def machines(
+    row: ModelRow,
+    gpus: Sequence[tuple[str, GpuRow]],
+    serving: Serving,
+    engines: Mapping[str, EngineRow],
+    tensor_parallel: Sequence[int | None] | None = None,
+) -> Machines:
+    """Constants of a model's step time on each GPU, see :class:`distillcalc.estimate.step_time.StepTime`.
 
-    Notes
-    -----
-    Decode step = max[(W + b ctx KV) / (TP BW MBU), 2 P b / (TP peak MFU)] + overhead.
-    Prefill = (2 P s + 2 L A s^2) / (TP peak MFU), A the width of attention, causal.
-    P counts active parameters, W all of them (at the batch sizes that pay, every expert is touched).
+    Parameters
+    ----------
+    tensor_parallel : GPUs per replica, for each of ``gpus``; left out or None, what ``serving`` says, or the fewest
+        whose memory holds the weights.
+
+    Raises
+    ------
+    UnknownName
+        For an engine that the catalog does not know.
     """
     assert row.shape is not None
     assert row.params_b is not None
-    active = (row.active_params_b or row.params_b) * 1e9
     precision = serving_precision(row, serving.precision)
-    weights = weight_bytes(row, precision)
-    width = row.shape.heads * row.shape.head_dim
-    kv = kv_bytes_per_token(row)
-    parallel, fits, columns = [], [], []
-    for _, gpu in gpus:
+    weights = Weights.of(row, precision)
+    parallel, fits, free, held_kv, placements, rows = [], [], [], [], [], []
+    for i, (_, gpu) in enumerate(gpus):
         memory = gpu.memory_gb * 1e9 * (1 - serving.memory_margin)
-        tp = next((n for n in TENSOR_PARALLEL if n * memory > weights * 1.05), None)
-        n = tp or TENSOR_PARALLEL[-1]
-        peak = _peak_flops(gpu, precision) * n * serving.mfu
-        bandwidth = gpu.bandwidth_gb_s * 1e9 * n * serving.mbu
-        reduce_s = 2 * row.shape.layers * ALL_REDUCE_S if n > 1 else 0.0
+        asked = (tensor_parallel[i] if tensor_parallel is not None else None) or serving.tensor_parallel
+        most = asked or (TENSOR_PARALLEL[-1] if gpu.kind == "gpu" else 1)
+        n = asked or next((n for n in TENSOR_PARALLEL if n <= most and n * memory > weights.total * 1.05), most)
+        placement = Placement.of(row, gpu, precision, n, kv_precision=serving.kv_precision)
         parallel.append(float(n))
-        fits.append(tp is not None)
-        columns.append(
-            (
-                weights / bandwidth,
-                kv / bandwidth,
-                2 * active / peak,
-                2 * row.shape.layers * width / peak,
-                serving.fixed_step_ms / 1000 + reduce_s,
-                n * memory - weights,
-            )
-        )
-    table = np.array(columns).T[:, :, None, None]
+        fits.append(n * memory > weights.total * 1.05)
+        free.append(max(n * memory - weights.total, 0.0))
+        held_kv.append(placement.kv_bytes * n)
+        placements.append(placement)
+        rows.append(engine_of(engines, serving, gpu))
+
+    def column(values: Any) -> Floats:
+        return np.asarray(values, dtype=float)[:, None, None]
+
+    constants = SimpleNamespace(
+        **{name: np.array([getattr(one, name) for one in rows]) for name in EngineRow.model_fields if name in CONSTANTS}
+    )
+    step = StepTime.of(Placement.stack(placements), constants)
     return Machines(
         gpus=tuple(name for name, _ in gpus),
         fits=np.array(fits)[:, None, None],
-        tensor_parallel=np.array(parallel)[:, None, None],
-        weights_s=table[0],
-        kv_s_per_token=table[1],
-        flop_s_per_token=table[2],
-        prefill_s_per_token=table[2],
-        prefill_s_per_token2=table[3],
-        overhead_s=table[4],
-        kv_bytes=kv,
-        free_bytes=np.maximum(table[5], 0.0),
-        weights_gb=weights / 1e9,
+        tensor_parallel=column(parallel),
+        step=StepTime(*(column(np.broadcast_to(value, len(rows))) for value in vars(step).values())),
+        request_s=column([one.request_s for one in rows]),
+        kv_bytes=column(held_kv),
+        free_bytes=column(free),
+        weights_gb=weights.total / 1e9,
+        max_sequences=float(serving.max_sequences),
     )
 
 
-def _peak_flops(gpu: GpuRow, precision: str) -> float:
-    if precision == "fp8" and gpu.fp8_tflops:
-        return gpu.fp8_tflops * 1e12
-    if precision == "int8" and gpu.int8_tops:
-        return gpu.int8_tops * 1e12
-    return gpu.bf16_tflops * 1e12  # weights in fewer bits are computed in bf16
+def engine_of(engines: Mapping[str, EngineRow], serving: Serving, gpu: GpuRow) -> EngineRow:
+    """The constants of the engine that serves on a GPU, with what the scenario gives laid over them."""
+    name = serving.engine if gpu.kind == "gpu" else EDGE_ENGINE
+    if name not in engines:
+        raise UnknownName("engine", name, engines, "See `distillcalc catalog engines`.")
+    given: dict[str, float] = {}
+    if serving.mfu is not None:
+        given |= dict.fromkeys(("mfu_bf16", "mfu_fp8", "mfu_fp4", "expert_mfu", "attention_mfu"), serving.mfu)
+    if serving.mbu is not None:
+        given |= dict.fromkeys(("mbu", "kv_mbu", "expert_mbu"), serving.mbu)
+    if serving.fixed_step_ms is not None:
+        given |= {"fixed_s": serving.fixed_step_ms / 1000, "layer_s": 0.0, "expert_layer_s": 0.0, "quantise_s": 0.0}
+    return engines[name].model_copy(update=given) if given else engines[name]
 
 
 @dataclass(frozen=True)
@@ -180,15 +184,69 @@ class Load:
 
 
 def prefill_s(m: Machines, tokens: Floats, tokens_squared: Floats) -> Floats:
-    """Time to read a prompt [s]; never less than one pass over the weights."""
-    compute = m.prefill_s_per_token * tokens + m.prefill_s_per_token2 * tokens_squared
-    return np.asarray(np.maximum(compute, m.weights_s) + m.overhead_s)
+    """Time to read a prompt alone [s]: one step of nothing else."""
+    return m.step.seconds(1.0, tokens, 0.0, tokens_squared / 2)
 
 
-def tpot_s(m: Machines, load: Load, batch: Floats, prefill: Floats) -> Floats:
-    """Time per output token at a batch [s], other requests' prefill included: step + (b - 1) prefill / output."""
-    step = np.maximum(m.weights_s + batch * load.mean_context * m.kv_s_per_token, batch * m.flop_s_per_token)
-    return np.asarray(step + m.overhead_s + (batch - 1) * prefill / load.mean_output)
+def prompt_s(m: Machines, load: Load) -> Floats:
+    """What a mean prompt adds to the steps of the requests that are being answered [s]: computing and exchanging it."""
+    tokens, pairs = load.mean_input, load.mean_input_squared / 2
+    return np.asarray((m.step.token_s + m.step.exchange_s) * tokens + m.step.pair_s * pairs)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """TPOT as the larger of two straight lines in the batch, one where reading is longer and one where computing is.
+
+    Parameters
+    ----------
+    fixed, slope : [s] of each line; the batch may be any positive number.
+    """
+
+    fixed: tuple[Floats, Floats]
+    slope: tuple[Floats, Floats]
+
+    @classmethod
+    def of(cls, m: Machines, load: Load, reading: Floats, prompt: Floats) -> Lines:
+        """Step + (b - 1) x prompt / output tokens, with ``reading`` [s] of weights a step."""
+        step, serial = m.step, 1 - m.step.overlap
+        cache, token, per_output = load.mean_context * step.kv_s, step.token_s, prompt / load.mean_output
+        always = step.sequence_s + step.exchange_s + per_output
+        return cls(
+            (step.fixed_s + reading - per_output, step.fixed_s + serial * reading - per_output),
+            (always + cache + serial * token, always + token + serial * cache),
+        )
+
+    def at(self, batch: Floats) -> Floats:
+        """TPOT [s] at a batch."""
+        return np.maximum(self.fixed[0] + batch * self.slope[0], self.fixed[1] + batch * self.slope[1])
+
+    def largest_batch(self, limit: Floats | float) -> Floats:
+        """The largest batch whose TPOT is at most ``limit`` [s]."""
+        return np.minimum((limit - self.fixed[0]) / self.slope[0], (limit - self.fixed[1]) / self.slope[1])
+
+
+def tpot_s(m: Machines, load: Load, batch: Floats, prompt: Floats) -> Floats:
+    """Time per output token at a batch [s], the others' prompts included: step + (b - 1) x prompt / output."""
+    return Lines.of(m, load, m.reading_s(batch), prompt).at(batch)
+
+
+def largest_batch(m: Machines, load: Load, prompt: Floats, limit: Floats | float, most: Floats) -> Floats:
+    """The largest batch whose TPOT is at most ``limit`` [s].
+
+    In closed form for a dense model. The experts that a batch touches make TPOT of a mixture a curve: bisection.
+    """
+    if not np.any(m.step.experts_s):
+        return Lines.of(m, load, m.reading_s(1.0), prompt).largest_batch(limit)
+    low, high = np.zeros(np.broadcast_shapes(most.shape, np.shape(limit))), np.broadcast_to(most, most.shape) + 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        meets = tpot_s(m, load, np.maximum(middle, 1e-9), prompt) <= limit
+        low, high = np.where(meets, middle, low), np.where(meets, high, middle)
+    return np.asarray(low)
+
+
+BISECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -201,7 +259,8 @@ class ReplicaCapacity:
     room : most requests in flight that the memory holds, whole; 0 where the weights do not fit.
     requests_per_s : at that batch.
     seconds : time that one request stays in the engine at that batch.
-    prefill : mean prefill [s].
+    prefill : mean prefill, alone [s].
+    prompt : what a mean prompt adds to the steps of others [s].
     floor_s : least value that each objective can have on this machine, by its name.
     """
 
@@ -210,56 +269,55 @@ class ReplicaCapacity:
     requests_per_s: Floats
     seconds: Floats
     prefill: Floats
+    prompt: Floats
     floor_s: dict[str, Floats]
 
 
 def replica_capacity(m: Machines, load: Load, objectives: list[tuple[str, float, float]]) -> ReplicaCapacity:
     """The largest batch that fits the memory and meets every objective, in closed form.
 
-    TPOT is the larger of two straight lines in the batch, so each limit on it gives a largest batch;
+    TPOT is the larger of two straight lines in the batch, so the tightest limit on it gives a largest batch;
     TTFT limits the share of time that goes into prefill, and so does E2E, which is never below TTFT.
     """
     prefill = prefill_s(m, load.mean_input, load.mean_input_squared)
-    per_output = prefill / load.mean_output
-    slope_memory = load.mean_context * m.kv_s_per_token + per_output
-    slope_compute = m.flop_s_per_token + per_output
-
-    def largest_batch(tpot_limit: Floats | float) -> Floats:
-        by_memory = (tpot_limit - m.weights_s - m.overhead_s + per_output) / slope_memory
-        by_compute = (tpot_limit - m.overhead_s + per_output) / slope_compute
-        return np.asarray(np.minimum(by_memory, by_compute))
-
-    room = np.where(m.fits, m.free_bytes / (m.kv_bytes * load.mean_total), 0.0)
+    prompt = prompt_s(m, load)
+    room = np.where(m.fits, np.minimum(m.free_bytes / (m.kv_bytes * load.mean_total), m.max_sequences), 0.0)
     batch = room
-    one_step = tpot_s(m, load, np.ones((1, 1)), prefill)
+    one_step = tpot_s(m, load, np.ones((1, 1)), prompt)
     thinks = load.thinking > 0
     prefill_share = np.ones((1, 1, 1))
     floors: dict[str, Floats] = {}
+    slowest: Floats | float = np.inf  # the tightest limit on TPOT
     for what, level, limit in objectives:
         name = f"{what}_p{round(level * 100)}"
         longest_prefill = prefill_s(m, load.input_at(level), load.input_at(level) ** 2)
         if what == "tpot":
             floors[name] = one_step
-            batch = np.minimum(batch, largest_batch(limit))
+            slowest = np.minimum(slowest, limit)
             continue
         # Thinking tokens come before the first visible one.
+        longest_prefill = longest_prefill + m.request_s
         floors[name] = longest_prefill + load.thinking * one_step + one_step
         # A thinking model gives prefill at most half the engine and the rest of the limit to its thoughts.
         alone = limit - one_step - load.thinking * one_step
         share = np.minimum(1 - longest_prefill / np.maximum(alone, 1e-12), np.where(thinks, 0.5, 1.0))
         prefill_share = np.minimum(prefill_share, np.where(alone > longest_prefill, share, 0.0))
         per_thought = (limit - one_step - 2 * longest_prefill) / np.maximum(load.thinking, 1e-9)
-        batch = np.minimum(batch, np.where(thinks, np.maximum(largest_batch(per_thought), 1.0), np.inf))
+        # One request alone may think as slowly as it does.
+        slowest = np.minimum(slowest, np.where(thinks, np.maximum(per_thought, one_step), np.inf))
         if what == "e2e":
             outputs = load.output_at(level)
             floors[name] = np.maximum(floors[name], longest_prefill + (outputs - 1) * one_step)
             after_first = (limit - longest_prefill) / np.maximum(outputs - 1, 1e-9)
-            batch = np.minimum(batch, np.where(limit > longest_prefill, largest_batch(after_first), 0.0))
+            slowest = np.minimum(slowest, np.where(limit > longest_prefill, after_first, 0.0))
+    if np.any(np.isfinite(slowest)):
+        batch = np.minimum(batch, largest_batch(m, load, prompt, slowest, np.maximum(room, 1.0)))
     batch = np.where(prefill_share > 0, np.maximum(np.floor(batch + 1e-9), 0.0), 0.0)
     at_batch = np.maximum(batch, 1.0)
-    seconds = prefill + (load.mean_output - 1) * tpot_s(m, load, at_batch, prefill)
-    rate = np.minimum(at_batch / seconds, prefill_share / prefill)
-    return ReplicaCapacity(batch, np.floor(room), np.where(batch >= 1, rate, 0.0), seconds, prefill, floors)
+    seconds = prefill + (load.mean_output - 1) * tpot_s(m, load, at_batch, prompt)
+    rate = np.minimum(at_batch / seconds, prefill_share / np.maximum(prompt, 1e-12))
+    usable = np.where(batch >= 1, rate, 0.0)
+    return ReplicaCapacity(batch, np.floor(room), usable, seconds, prefill, prompt, floors)
 
 
 def shortfall(capacity: ReplicaCapacity, objectives: list[tuple[str, float, float]]) -> Floats:
@@ -336,20 +394,21 @@ def fleet(x: Inputs, capacity: ReplicaCapacity, level: float, *, spares: bool = 
     return Fleet(replicas, busiest, utilisation)
 
 
-def in_flight(m: Machines, load: Load, prefill: Floats, rate: Floats) -> Floats:
+def in_flight(m: Machines, load: Load, capacity: ReplicaCapacity, rate: Floats) -> Floats:
     """Requests in flight on one replica at an arrival rate: Little's law, solved for itself.
 
     b = rate x S(b) with S(b) = prefill + (output - 1) TPOT(b). TPOT is the larger of two straight lines, so b is
-    the larger of two quotients; infinite where the replica cannot keep up.
+    the larger of two quotients; infinite where the replica cannot keep up. A mixture of experts is taken to touch
+    those of its largest batch.
     """
-    steps, per_output = load.mean_output - 1, prefill / load.mean_output
-    lines = (m.weights_s, load.mean_context * m.kv_s_per_token), (np.zeros((1, 1, 1)), m.flop_s_per_token)
+    steps, prefill = load.mean_output - 1, capacity.prefill
+    lines = Lines.of(m, load, m.reading_s(np.maximum(capacity.batch, 1.0)), capacity.prompt)
     found: Any = 0.0
-    for fixed, slope in lines:
-        growing = rate * steps * (slope + per_output)
-        still = rate * (prefill + steps * (fixed + m.overhead_s - per_output))
+    for fixed, slope in zip(lines.fixed, lines.slope, strict=True):
+        growing = rate * steps * slope
+        still = rate * (prefill + steps * fixed)
         found = np.maximum(found, np.where(growing < 1, still / np.maximum(1 - growing, 1e-12), np.inf))
-    alone = rate * (prefill + steps * tpot_s(m, load, np.ones((1, 1)), prefill))
+    alone = rate * (prefill + steps * lines.at(np.ones((1, 1))))
     return np.asarray(np.where(alone < 1, alone, found))
 
 
@@ -372,32 +431,43 @@ def latencies(
     """
     from scipy.special import ndtri
 
-    one_step = tpot_s(m, load, np.ones((1, 1)), capacity.prefill)
+    one_step = tpot_s(m, load, np.ones((1, 1)), capacity.prompt)
     rate, most = arrivals_per_s / busiest, np.maximum(capacity.batch, 1.0)
-    mean = np.minimum(in_flight(m, load, capacity.prefill, rate), most)
+    mean = np.minimum(in_flight(m, load, capacity, rate), most)
     found: dict[str, Floats] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
-        busy = np.max(rate, axis=2, keepdims=True) * capacity.prefill
+        busy = np.max(rate, axis=2, keepdims=True) * capacity.prompt
         for level in levels:
             margin = float(ndtri(level)) * np.sqrt(mean * (cv**2 + 1) / 2 / busiest)
             batch = np.max(mean + margin, axis=2, keepdims=True)
-            tpot = tpot_s(m, load, np.minimum(np.maximum(batch, 1.0), most), capacity.prefill)
+            tpot = tpot_s(m, load, np.minimum(np.maximum(batch, 1.0), most), capacity.prompt)
             prompt = load.input_at(level)
             reading = prefill_s(m, prompt, prompt**2)
             wait = 1 / np.maximum(1 - busy, 1e-3) if level > 0.5 else 1.0
             name = f"p{round(level * 100)}"
-            first = reading * wait + one_step + load.thinking * tpot
+            first = m.request_s + reading * wait + one_step + load.thinking * tpot
             found[f"ttft_{name}"] = first
             found[f"tpot_{name}"] = tpot
             # TPOT already holds every other request's prefill once, so the end is not kept waiting twice;
             # but where the answer is a token or two it is the first token's wait that counts.
-            found[f"e2e_{name}"] = np.maximum(first, reading + (load.output_at(level) - 1) * tpot)
+            found[f"e2e_{name}"] = np.maximum(first, m.request_s + reading + (load.output_at(level) - 1) * tpot)
     return found
 
 
-def memory_sentence(m: Machines, row_name: str, gpu_index: int) -> str:
-    """Why a model does not fit."""
+def memory_sentence(m: Machines, row: ModelRow, name: str, gpu_index: int, gpu: GpuRow, serving: Serving) -> str:
+    """Why a model does not fit, by how much, and which precision or number of GPUs would."""
+    n = int(m.tensor_parallel[gpu_index, 0, 0])
+    usable = gpu.memory_gb * (1 - serving.memory_margin)
+    where = f"{n} x {m.gpus[gpu_index]}" if n > 1 else m.gpus[gpu_index]
+    short = m.weights_gb * 1.05 - n * usable
+    held = BITS[serving_precision(row, serving.precision)]
+    smaller = (precision for precision in ("fp8", "int4") if BITS[precision] < held)
+    fitting = (one for one in smaller if Weights.of(row, one).total * 1.05 < n * usable * 1e9)
+    ways = [f"{precision} would fit" for precision in [next(fitting, None)] if precision]
+    more = next((k for k in TENSOR_PARALLEL if k > n and m.weights_gb * 1.05 < k * usable), None)
+    if more and gpu.kind == "gpu":
+        ways.append(f"{more} GPUs would hold it")
     return (
-        f"{row_name} needs {m.weights_gb:.0f} GB for its weights, more than 8 x {m.gpus[gpu_index]} hold; "
-        "a lower precision or a larger GPU would fit"
+        f"{name} needs {m.weights_gb:.3g} GB for its weights and room beside them; {where} offers {n * usable:.3g} GB, "
+        f"{short:.3g} GB too little. {' or '.join(ways) if ways else 'A larger GPU would fit'}"
     )

@@ -51,13 +51,13 @@ def replica_seconds(engine: Engine, traffic: Traffic) -> float:
     -----
     Steps per request, k, are at least the largest of: output / max_sequences, E[tokens held x output] / kv_tokens
     (in every step the sequences' reserved tokens fit the cache), and, with chunks, tokens computed / chunk. Then
-    seconds >= k fixed + sequence output + overlap max(read, compute) + (1 - overlap) (read + compute) with
-    read = k weights + kv contexts and compute = token tokens + pair input^2 / 2 summed over a request's steps: a sum
-    of maxima is never below the maximum of the sums.
+    seconds >= k fixed + sequence output + exchange tokens + overlap max(read, compute) + (1 - overlap) (read + compute)
+    with read = k weights + kv contexts and compute = token tokens + pair input^2 / 2 summed over a request's steps: a
+    sum of maxima is never below the maximum of the sums.
     """
     inputs, visible, thinking = (side.astype(float) for side in traffic.lengths)
     output = visible + thinking
-    fixed, sequence, weights, experts, miss, kv, token, pair, overlap = engine.constants.tolist()
+    fixed, sequence, weights, experts, miss, kv, token, pair, overlap, exchange = engine.constants.tolist()
     computed = float(np.mean(inputs + output - 1))
     steps = max(
         float(np.mean(output)) / engine.max_sequences,
@@ -69,7 +69,7 @@ def replica_seconds(engine: Engine, traffic: Traffic) -> float:
     read = steps * (weights + experts * (1 - miss)) + kv * contexts
     compute = token * computed + pair * float(np.mean(inputs**2)) / 2
     roofline = overlap * max(read, compute) + (1 - overlap) * (read + compute)
-    return float(steps * fixed + sequence * np.mean(output) + roofline)
+    return float(steps * fixed + sequence * np.mean(output) + exchange * computed + roofline)
 
 
 def stability_bound(engine: Engine, traffic: Traffic) -> int:

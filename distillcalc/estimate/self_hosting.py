@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distillcalc.catalog import Catalog, GpuRow, ModelRow, provenance_of
+from distillcalc.catalog import Catalog, EngineRow, GpuRow, ModelRow, provenance_of
 from distillcalc.errors import MissingPrice
 from distillcalc.estimate import gates
 from distillcalc.estimate.capacity import (
     NO_OBJECTIVE_PERCENTILE,
+    TENSOR_PARALLEL,
     Fleet,
     Load,
     Machines,
     ReplicaCapacity,
+    engine_of,
     fleet,
     latencies,
     machines,
@@ -27,6 +30,7 @@ from distillcalc.estimate.capacity import (
 )
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome, at
+from distillcalc.estimate.step_time import StepTime
 from distillcalc.provenance import Provenance, assumed, derived
 from distillcalc.workload.lengths import JointLengths
 from distillcalc.workload.scenario import Serving
@@ -87,8 +91,8 @@ def gpu_usd_per_hour(
     return Price(rental.usd_per_gpu_hour, origin, rental.provider, rental.region)
 
 
-def _priced_machines(context: Context, row: ModelRow) -> tuple[Machines, Floats, tuple[Price, ...]]:
-    """The GPUs that have a price, with the model's constants on each and the price of one replica-hour."""
+def _key(context: Context, row: ModelRow) -> _Key:
+    """What the constants of a model on the GPUs in question, and their prices, depend on."""
     catalog, serving = context.catalog, context.choices.serving
     named = context.choices.gpus
     for name in named or ():
@@ -97,7 +101,7 @@ def _priced_machines(context: Context, row: ModelRow) -> tuple[Machines, Floats,
         (name, gpu) for name, gpu in catalog.gpus.items() if (name in named if named is not None else gpu.kind == "gpu")
     ]
     workload = context.workload
-    return _machine_prices(_Key(row, tuple(candidates), serving, catalog, workload.region, workload.private))
+    return _Key(row, tuple(candidates), serving, catalog, workload.region, workload.private)
 
 
 class _Key:
@@ -123,44 +127,158 @@ class _Key:
         return hash(self.key)
 
 
+@dataclass(frozen=True)
+class Rented:
+    """Machines of each GPU type with the price of one replica-hour [USD], shape (gpus, 1, 1)."""
+
+    machines: Machines
+    usd_per_hour: Floats
+    offers: tuple[Price, ...]
+
+
 @lru_cache(maxsize=256)
-def _machine_prices(key: _Key) -> tuple[Machines, Floats, tuple[Price, ...]]:
-    kept, prices, found_prices = [], [], []
+def _rented(key: _Key, wider: int) -> Rented:
+    """The GPUs that have a price, each replica 2^wider times the fewest GPUs that hold the weights (at most 8).
+
+    Which GPUs those are is settled by the narrowest replicas; a wider one without an offer costs nan.
+    """
+    kept, parallel, prices, offers = [], [], [], []
     for name, gpu in key.gpus:
-        parallel = int(machines(key.row, [(name, gpu)], key.serving).tensor_parallel[0, 0, 0])
-        found = gpu_usd_per_hour(key.catalog, name, key.serving, parallel, region=key.region, private=key.private)
-        if found is not None:
-            kept.append((name, gpu))
-            prices.append(found.usd_per_hour * parallel)
-            found_prices.append(found)
+        fewest = int(machines(key.row, [(name, gpu)], key.serving, key.catalog.engines).tensor_parallel[0, 0, 0])
+        narrow = _offer(key, name, fewest)
+        if narrow is None:
+            continue
+        n = min(fewest * 2**wider, max(fewest, TENSOR_PARALLEL[-1] if gpu.kind == "gpu" else 1))
+        found = _offer(key, name, n)
+        kept.append((name, gpu))
+        parallel.append(n)
+        prices.append(found.usd_per_hour * n if found else np.nan)
+        offers.append(found or narrow)
     if not kept:
         where = f" from {key.serving.gpu_provider}" if key.serving.gpu_provider else ""
         where += f" in {key.region}" if key.region else ""
         names = ", ".join(name for name, _ in key.gpus) or "none"
         how = ": give capex_usd_per_gpu in [choices.serving]" if key.serving.commitment == "owned" else ""
         raise MissingPrice(f"no {key.serving.commitment} price{where} known for any of the GPUs named ({names}){how}")
-    return machines(key.row, kept, key.serving), np.array(prices)[:, None, None], tuple(found_prices)
+    sized = machines(key.row, kept, key.serving, key.catalog.engines, parallel)
+    return Rented(sized, np.array(prices)[:, None, None], tuple(offers))
+
+
+def _offer(key: _Key, gpu: str, parallel: int) -> Price | None:
+    return gpu_usd_per_hour(key.catalog, gpu, key.serving, parallel, region=key.region, private=key.private)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """One model on each GPU type, each replica as wide as the objectives want, shape (gpus, n, 1).
+
+    Parameters
+    ----------
+    wider : how often the fewest GPUs were doubled.
+    """
+
+    machines: Machines
+    usd_per_hour: Floats
+    capacity: ReplicaCapacity
+    wider: NDArray[np.int64]
+
+
+def _sized(levels: Callable[[int], Rented], most: int, load: Load, objectives: list[tuple[str, float, float]]) -> Sized:
+    """The narrowest replicas, and wider ones where only those meet the objectives."""
+    narrow = levels(0)
+    found = Sized(
+        narrow.machines,
+        narrow.usd_per_hour,
+        capacity := replica_capacity(narrow.machines, load, objectives),
+        np.zeros(capacity.batch.shape, dtype=np.int64),
+    )
+    for wider in range(1, most):
+        unmet = (found.capacity.batch < 1) & (found.capacity.room >= 1)
+        if not unmet.any():
+            break
+        level = levels(wider)
+        capacity = replica_capacity(level.machines, load, objectives)
+        take = unmet & (capacity.batch >= 1) & np.isfinite(level.usd_per_hour)
+        if take.any():
+            found = Sized(
+                _mixed(take, level.machines, found.machines),
+                np.where(take, level.usd_per_hour, found.usd_per_hour),
+                _mixed(take, capacity, found.capacity),
+                np.where(take, wider, found.wider),
+            )
+    return found
+
+
+Mixed = TypeVar("Mixed", Machines, ReplicaCapacity, StepTime)
+
+
+def _mixed(take: NDArray[np.bool_], these: Mixed, those: Mixed) -> Mixed:
+    """Field by field, the ones where ``take`` says so and else the others."""
+
+    def one(a: Any, b: Any) -> Any:
+        if isinstance(a, StepTime):
+            return _mixed(take, a, b)
+        if isinstance(a, dict):
+            return {key: np.where(take, a[key], b[key]) for key in a}
+        return np.where(take, a, b) if isinstance(a, np.ndarray) else b
+
+    return replace(those, **{f.name: one(getattr(these, f.name), getattr(those, f.name)) for f in fields(those)})
 
 
 def _served(
     context: Context,
-    sized: Machines,
+    levels: Callable[[int], Rented],
+    most: int,
     load: Load,
     objectives: list[tuple[str, float, float]],
     level: float,
     *,
     spares: bool,
-) -> tuple[ReplicaCapacity, Fleet, dict[str, Floats]]:
-    """Capacity, fleet and latencies of one model on each of the machines: all that does not depend on a price."""
+) -> tuple[Sized, Fleet, dict[str, Floats]]:
+    """Machines, fleet and latencies of one model on each of the GPU types."""
     x = context.x
-    capacity = replica_capacity(sized, load, objectives)
+    sized = _sized(levels, most, load, objectives)
+    capacity = sized.capacity
     whole = fleet(x, capacity, level, spares=spares)
     busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
     # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
     busiest = np.where(np.isnan(whole.busiest), np.inf, whole.busiest)
-    levels = sorted({0.5, 0.95, *(asked for _, asked, _ in objectives)})
-    seconds = latencies(sized, load, capacity, busiest_rate, busiest, x["interarrival_cv"], levels=levels)
-    return capacity, whole, seconds
+    asked = sorted({0.5, 0.95, *(level for _, level, _ in objectives)})
+    seconds = latencies(sized.machines, load, capacity, busiest_rate, busiest, x["interarrival_cv"], levels=asked)
+    return sized, whole, seconds
+
+
+def _own(context: Context, row: ModelRow) -> tuple[Callable[[int], Rented], int]:
+    """Machines of one's own by how wide a replica is, and how many widths there are."""
+    key = _key(context, row)
+    return lambda wider: _rented(key, wider), 1 if key.serving.tensor_parallel else len(TENSOR_PARALLEL)
+
+
+def _dedicated(context: Context, row: ModelRow, name: str, dedicated: Dedicated) -> tuple[Callable[[int], Rented], int]:
+    """A provider's endpoint, as wide as it is."""
+    gpu = context.catalog.gpu(dedicated.gpu)
+    only = context.once(
+        ("machine", id(row), dedicated.gpu),
+        lambda: machines(row, [(dedicated.gpu, gpu)], context.choices.serving, context.catalog.engines),
+    )
+    price = Price(dedicated.usd_per_gpu_hour, dedicated.source, name)
+    rented = Rented(only, dedicated.usd_per_gpu_hour * only.tensor_parallel, (price,))
+    return lambda _: rented, 1
+
+
+def step_sentence(engine: EngineRow, serving: Serving, row: ModelRow) -> str:
+    """Where a step time comes from, and how far measurements of models that were not fitted were off."""
+    moe = row.shape is not None and row.shape.experts
+    factor = engine.tpot_factor_moe if moe else engine.tpot_factor
+    given = [name for name in ("mfu", "mbu", "fixed_step_ms") if getattr(serving, name) is not None]
+    if given:
+        return f"step time of {engine.name} with {', '.join(given)} given"
+    if not engine.rows:
+        return f"step time of {engine.name}, assumed"
+    return (
+        f"step time of {engine.name}, fitted to {engine.rows} measured points; nine in ten of a model that was not "
+        f"fitted had a TPOT within a factor of {factor:.2g}"
+    )
 
 
 def self_hosted(
@@ -195,25 +313,19 @@ def self_hosted(
             f'[overrides.models."{name}".shape]'
         )
     x, serving = context.x, context.choices.serving
-    if dedicated is None:
-        sized, usd_per_hour, offers = _priced_machines(context, row)
-    else:
-        sized = context.once(
-            ("machine", id(row), dedicated.gpu),
-            lambda: machines(row, [(dedicated.gpu, context.catalog.gpu(dedicated.gpu))], serving),
-        )
-        usd_per_hour = dedicated.usd_per_gpu_hour * sized.tensor_parallel
-        offers = (Price(dedicated.usd_per_gpu_hour, dedicated.source, name),)
+    engines = context.catalog.engines
+    levels, most = _own(context, row) if dedicated is None else _dedicated(context, row, name, dedicated)
     objectives = context.workload.slo.objectives()
     level = max([NO_OBJECTIVE_PERCENTILE, *(level for _, level, _ in objectives)])
 
-    def served() -> tuple[ReplicaCapacity, Fleet, dict[str, Floats]]:
-        return _served(context, sized, Load.of(lengths, thinking), objectives, level, spares=dedicated is None)
+    def served() -> tuple[Sized, Fleet, dict[str, Floats]]:
+        load = Load.of(lengths, thinking)
+        return _served(context, levels, most, load, objectives, level, spares=dedicated is None)
 
     # Providers that rent out the same machine differ in its price alone.
-    capacity, whole, by_name = (
-        served() if dedicated is None else context.once(("served", id(row), dedicated.gpu), served)
-    )
+    found, whole, by_name = served() if dedicated is None else context.once(("served", id(row), dedicated.gpu), served)
+    sized, capacity = found.machines, found.capacity
+    usd_per_hour = found.usd_per_hour if dedicated is None else levels(0).usd_per_hour
     path = x.price_path("gpu_price_change_per_year")
     committed = dedicated is None and serving.stays  # paid at the price of the day it was bought or reserved
     hourly = usd_per_hour * x["gpu_price_factor"] * (np.ones((1, 1)) if committed else path)
@@ -224,13 +336,14 @@ def self_hosted(
     if hopeless.any():  # no machine meets the objectives: show the one that comes nearest
         cost = np.where(hopeless, shortfall(capacity, objectives), cost)
     best = np.argmin(cost, axis=0)[None]  # (1, n, 1)
+    kinds = len(sized.gpus)
 
     def chosen(values: Floats) -> Floats:
         """The values of each scenario's best GPU."""
         if best.shape[1] == 1:
             return np.asarray(values[int(best[0, 0, 0]) if values.shape[0] > 1 else 0])
         n = max(values.shape[1], best.shape[1])
-        full = np.broadcast_to(values, (len(sized.gpus), n, values.shape[2]))
+        full = np.broadcast_to(values, (kinds, n, values.shape[2]))
         return np.asarray(np.take_along_axis(full, np.broadcast_to(best, (1, n, 1)), axis=0)[0])
 
     usable = chosen(capacity.batch) >= 1
@@ -240,15 +353,21 @@ def self_hosted(
     utilisation = np.minimum(np.maximum(np.nan_to_num(chosen(whole.utilisation)), 0), 1)
     people_usd = x["operations_hours_per_month"] * x["engineering_usd_per_hour"] * (x.days > 0)
     latency = {key: chosen(value) for key, value in by_name.items()}
-    parallel = [int(n) for n in sized.tensor_parallel[:, 0, 0]]
+    # A candidate is a GPU type and how wide its replicas are.
+    widths = [levels(wider) for wider in range(int(found.wider.max()) + 1)]
+    machine = chosen(found.wider.astype(float)).astype(np.int64) * kinds + best[0]  # (n, 1)
     labels = tuple(
-        f"{name} on {n} x {gpu}" if n > 1 else f"{name} on {gpu}" for n, gpu in zip(parallel, sized.gpus, strict=True)
+        f"{name} on {int(n)} x {gpu}" if n > 1 else f"{name} on {gpu}"
+        for width in widths
+        for n, gpu in zip(width.machines.tensor_parallel[:, 0, 0], sized.gpus, strict=True)
     )
-    first_gpu = int(best[0, 0, 0])
+    offers = [offer for width in widths for offer in width.offers]
+    first = int(machine[0, 0])
+    engine = engine_of(engines, serving, context.catalog.gpu(sized.gpus[int(best[0, 0, 0])]))
     outcome = Outcome(
         option,
         labels,
-        best[0],
+        machine,
         months=x.months,
         latency=latency,
         monthly_usd={"gpus_busy": fleet_usd * utilisation, "gpus_idle": fleet_usd * (1 - utilisation)},
@@ -262,18 +381,15 @@ def self_hosted(
             "batch": chosen(capacity.batch),
         },
         provenance={
-            "gpus_busy": offers[first_gpu].source,
-            "gpus_idle": offers[first_gpu].source,
-            "replica_usd_per_hour": offers[first_gpu].source,
+            "gpus_busy": offers[first].source,
+            "gpus_idle": offers[first].source,
+            "replica_usd_per_hour": offers[first].source,
             "utilisation": derived("mean arrivals / (replicas x requests per second of a replica)"),
             "batch": derived("most requests in flight that the memory and the objectives allow"),
             "requests_per_s_per_replica": derived("batch / time that a request stays, within the share of prefill"),
-            "gpus_per_replica": derived("fewest of 1, 2, 4, 8 whose memory holds the weights"),
+            "gpus_per_replica": derived("fewest of 1, 2, 4, 8 that hold the weights and meet the objectives"),
             "replicas_last_month": derived("as replicas, in the last month"),
-            "latency": derived(
-                f"roofline at MFU {serving.mfu:g}, MBU {serving.mbu:g}, {serving.fixed_step_ms:g} ms a step "
-                f"on the shape of {name} ({row.source})"
-            ),
+            "latency": derived(f"{step_sentence(engine, serving, row)} on the shape of {name} ({row.source})"),
             "replicas": derived("square-root staffing of the busiest hour, plus spares"),
         },
     )
@@ -284,7 +400,8 @@ def self_hosted(
 
     def memory_detail(i: int) -> str:
         if not at(fits, i):
-            return memory_sentence(sized, name, int(at(best[0], i)))
+            gpu = int(at(best[0], i))
+            return memory_sentence(sized, row, name, gpu, context.catalog.gpu(sized.gpus[gpu]), serving)
         if not at(holds, i):
             return f"{name} leaves no room for the cache of one request"
         return f"{sized.weights_gb:.3g} GB of weights fit"
@@ -298,6 +415,6 @@ def self_hosted(
     if slo is not None:
         slo = GateResult(slo.name, np.where(usable, slo.code, FAIL).astype(np.int8), slo.detail, slo.source)
     wheres = [(offer.provider, offer.region) for offer in offers]
-    region = gates.machine_region_gate(x, wheres, best[0]) if dedicated is None else None
+    region = gates.machine_region_gate(x, wheres, machine) if dedicated is None else None
     outcome.gates = [gate for gate in (memory, slo, region) if gate is not None]
     return outcome

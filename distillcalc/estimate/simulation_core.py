@@ -105,7 +105,7 @@ def step_seconds(c: Floats, sequences: int, tokens: int, context: int, pairs: fl
     touched = 1.0 - c[4] ** tokens if c[3] > 0 else 0.0
     read = c[2] + c[3] * touched + c[5] * context
     compute = c[6] * tokens + c[7] * pairs
-    return float(c[0] + c[1] * sequences + max(read, compute) + (1 - c[8]) * min(read, compute))
+    return float(c[0] + c[1] * sequences + c[9] * tokens + max(read, compute) + (1 - c[8]) * min(read, compute))
 
 
 @compiled
@@ -129,7 +129,7 @@ def run_seconds(c: Floats, sequences: int, context: int, steps: int) -> float:
     hidden = 1 - c[8]
     reading = hidden * read_before + read_after
     computing = before * compute + hidden * after * compute
-    return float(steps * (c[0] + c[1] * sequences) + reading + computing)
+    return float(steps * (c[0] + (c[1] + c[9]) * sequences) + reading + computing)
 
 
 @compiled

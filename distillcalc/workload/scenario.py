@@ -95,22 +95,31 @@ class Serving(Frozen):
     spare_replicas : replicas beyond what the peak needs (N+1 is 1).
     min_replicas : never fewer than this.
     autoscaling : follow the hour-of-week profile; else the peak's fleet runs all week.
-    mfu, mbu, fixed_step_ms, memory_margin : share of peak compute in prefill, share of peak bandwidth in
-        decode, time per engine step beyond the roofline, share of memory kept free.
+    engine : which serving engine's constants, see the catalog's ``engines``; phones and CPUs have their own.
+    kv_precision : of the cache.
+    tensor_parallel : GPUs per replica; left out, the fewest that hold the weights and meet the objectives.
+    max_sequences : most requests that the engine takes into one step.
+    mfu, mbu, fixed_step_ms : share of peak compute, share of peak bandwidth, time per engine step beyond the two;
+        left out, as fitted to the engine.
+    memory_margin : share of memory kept free.
     operations_hours_per_month : people keeping it running.
     capex_usd_per_gpu, lifetime_years, usd_per_kwh, cooling : for owned GPUs.
     """
 
-    precision: Literal["bf16", "fp8", "int8", "int4"] = "bf16"
+    precision: Literal["bf16", "fp8", "int8", "int4", "fp4"] = "bf16"
+    kv_precision: Literal["bf16", "fp8"] = "bf16"
+    engine: str = "vllm"
+    tensor_parallel: Literal[1, 2, 4, 8] | None = None
+    max_sequences: int = Field(1024, ge=1, le=1_000_000)
     commitment: Literal["on-demand", "spot", "reserved-1y", "reserved-3y", "owned"] = "on-demand"
     gpu_provider: str | None = None
     marketplace: bool = False
     spare_replicas: float = Field(1, ge=0, le=1000)
     min_replicas: float = Field(1, ge=1, le=100_000)
     autoscaling: bool = False
-    mfu: float = Field(0.5, gt=0, le=1)
-    mbu: float = Field(0.8, gt=0, le=1)
-    fixed_step_ms: float = Field(2.0, ge=0, le=1000)
+    mfu: float | None = Field(None, gt=0, le=1)
+    mbu: float | None = Field(None, gt=0, le=1)
+    fixed_step_ms: float | None = Field(None, ge=0, le=1000)
     memory_margin: float = Field(0.1, ge=0, lt=1)
     operations_hours_per_month: float = Field(10, ge=0, le=10_000)
     capex_usd_per_gpu: float | None = Field(None, gt=0, le=1e8)

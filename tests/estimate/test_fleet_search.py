@@ -100,7 +100,7 @@ def test_replica_seconds_by_hand() -> None:
 def test_no_batching_needs_less_than_the_bound(seed: int, chunk: int | None, overlap: float, slots: int) -> None:
     """With work always at hand and whatever the batches, the busy time per request is not below it."""
     random = np.random.default_rng(seed)
-    constants = random.uniform(0, 1, 9) * [1e-3, 1e-4, 5e-3, 5e-3, 1, 1e-5, 1e-4, 1e-6, 0]
+    constants = random.uniform(0, 1, 10) * [1e-3, 1e-4, 5e-3, 5e-3, 1, 1e-5, 1e-4, 1e-6, 0, 1e-5]
     step = dataclasses.replace(StepTime(*constants), overlap=overlap)
     lengths = random.integers(1, 200, 50), random.integers(1, 30, 50), random.integers(0, 10, 50)
     engine = Engine(step, 240 + int(random.integers(0, 2000)), max_sequences=slots, chunk_tokens=chunk)

@@ -47,6 +47,7 @@ def step_times(draw: st.DrawFn) -> StepTime:
         token_s=some(2e-3),
         pair_s=some(1e-5),
         overlap=draw(st.floats(0, 1)),
+        exchange_s=some(1e-4),
     )
 
 

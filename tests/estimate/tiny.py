@@ -6,7 +6,8 @@ Money: acme/big costs 10 USD per million tokens in, 1 cached, 20 out, half of th
 Machine: the student "tiny" has 8 x 10^9 parameters (16 GB in bf16) and 2,000 bytes of cache a token. A toy
 has 100 GB, of which 90 may be used, reads 800 GB/s (1,000 x MBU 0.8) and computes 5 x 10^13 FLOP/s
 (10^14 x MFU 0.5). So reading the weights takes 20 ms, reading a token's cache 2.5 ns, computing a token
-0.32 ms (16 x 10^9 / 5 x 10^13), and a step 2 ms more than that.
+0.32 ms (16 x 10^9 / 5 x 10^13), and a step 2 ms more than that. Its engine hides all of the shorter of reading
+and computing behind the longer one, and adds nothing for a sequence, a layer or a request.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ DAYS = np.array([31, 31, 28])  # of the three months
 
 NOTHING = Catalog({}, {}, {}, {}, {}, {}, {})
 
-SHAPE = {"layers": 10, "hidden": 100, "heads": 10, "kv_heads": 5, "head_dim": 10, "vocab": 1000}
+SHAPE = {
+    "layers": 10, "hidden": 100, "heads": 10, "kv_heads": 5, "head_dim": 10, "vocab": 1000, "tied_embeddings": True,
+}  # fmt: skip
+
+ROOFLINE = {
+    "name": "Roofline", "mbu": 0.8, "kv_mbu": 0.8, "expert_mbu": 0.8, "mfu_bf16": 0.5, "mfu_fp8": 0.5, "mfu_fp4": 0.5,
+    "expert_mfu": 0.5, "attention_mfu": 0.5, "overlap": 1, "fixed_s": 0.002, "layer_s": 0, "expert_layer_s": 0,
+    "quantise_s": 0, "sequence_s": 0, "all_reduce_s": 5e-6, "link_efficiency": 1, "request_s": 0,
+}  # fmt: skip
 
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "token_prices": {
@@ -83,7 +92,14 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
         }
     },
     "gpus": {
-        "toy": {"name": "Toy", "memory_gb": 100, "bandwidth_gb_s": 1000, "bf16_tflops": 100, "tdp_w": 500},
+        "toy": {
+            "name": "Toy",
+            "memory_gb": 100,
+            "bandwidth_gb_s": 1000,
+            "bf16_tflops": 100,
+            "tdp_w": 500,
+            "link_gb_s": 1e9,
+        },
     },
     "gpu_prices": {
         "toy-rent": {"gpu": "toy", "provider": "cloud", "commitment": "on-demand", "usd_per_gpu_hour": 2},
@@ -106,6 +122,7 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
             "hosting_gpu": "toy",
         },
     },
+    "engines": {"vllm": ROOFLINE, "llama-cpp": ROOFLINE},
     "apis": {
         "acme": {"provider": "acme", "cache_min_prefix_tokens": 500, "cache_ttl_s": 300},
         "acme-big": {"provider": "acme", "model": "big", "ttft_p50_s": 0.5, "output_tokens_per_s": 50},
@@ -193,4 +210,4 @@ def load(
 
 def machine(known: Catalog, model: str, *gpus: str, **serving: Any) -> Machines:
     """A model's constants on GPUs of a catalog."""
-    return machines(known.model(model), [(name, known.gpu(name)) for name in gpus], Serving(**serving))
+    return machines(known.model(model), [(name, known.gpu(name)) for name in gpus], Serving(**serving), known.engines)
