@@ -9,6 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+DAYS_PER_MONTH = 365.25 / 12  # on average
+
 
 def add_months(start: date, months: int) -> date:
     """The same day ``months`` later, or the last day of a shorter month."""

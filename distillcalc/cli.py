@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from distillcalc.catalog import Catalog
+    from distillcalc.estimate.capacity_plan import CapacityPlan
 
 WIDTH_OF_A_PIPE = 170
 
@@ -39,6 +40,7 @@ class CatalogTable(StrEnum):
     models = "models"
     prices = "prices"
     gpus = "gpus"
+    engines = "engines"
     terms = "terms"
     retirements = "retirements"
 
@@ -46,6 +48,7 @@ class CatalogTable(StrEnum):
 @app.command()
 def recommend(
     scenario: Annotated[str, typer.Argument(help="A scenario file (.toml), or the name of a shipped sample.")],
+    simulate: Annotated[bool, typer.Option("--simulate", help="Size self-hosted fleets by simulation.")] = False,
     as_json: Json = False,
     catalog: Rows = None,
 ) -> None:
@@ -57,7 +60,7 @@ def recommend(
     loaded = Scenario.load(scenario)
     if catalog is not None:
         loaded = loaded.with_overrides(read_rows(catalog))
-    decision = decide(loaded)
+    decision = decide(loaded, fidelity="simulated" if simulate else "closed_form")
     _console(as_json).print(decision)
     if as_json:
         print(decision.to_json())
@@ -166,6 +169,112 @@ def _pairs(columns: list[str]) -> dict[str, str] | None:
             raise InputError(f"--column is written figure=column, such as input_tokens=usage.in. Got {text!r}")
         pairs[name] = held_in
     return pairs or None
+
+
+@app.command()
+def capacity(
+    model: Annotated[str, typer.Option(help="A model of the catalog, such as deepseek-r1-distill-qwen-7b.")],
+    scenario: Annotated[str, typer.Option(help="A scenario file, or a shipped sample: traffic and objectives.")],
+    gpu: Annotated[list[str] | None, typer.Option(help='A GPU, phone or CPU; repeat, or "all".')] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the weights: bf16, fp8, int8, int4, fp4.")] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs per replica: 1, 2, 4, 8.")] = None,
+    engine: Annotated[str | None, typer.Option(help="vllm, sglang or tensorrt-llm.")] = None,
+    peak_to_mean: Annotated[float | None, typer.Option(help="Peak to size for, over the mean rate.")] = None,
+    peak_per_s: Annotated[float | None, typer.Option(help="Peak to size for, requests per second.")] = None,
+    month: Annotated[int, typer.Option(help="Of the horizon, whose volume is meant.")] = 1,
+    replicas: Annotated[int | None, typer.Option(help="So many, instead of the least that do.")] = None,
+    autoscaling: Annotated[bool, typer.Option(help="Follow the hours of the week.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="All machines, not only the best.")] = False,
+    as_json: Json = False,
+    catalog: Rows = None,
+) -> None:
+    """Size a fleet for one model: replicas, latency, cost and energy on each machine, by simulation."""
+    from distillcalc.estimate.capacity_plan import plan_capacity
+    from distillcalc.workload import Scenario
+    from distillcalc.workload.files import read_rows, validate
+    from distillcalc.workload.scenario import Serving
+
+    loaded = Scenario.load(scenario)
+    if catalog is not None:
+        loaded = loaded.with_overrides(read_rows(catalog))
+    asked = {"precision": precision, "tensor_parallel": tensor_parallel, "engine": engine}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if autoscaling:
+        given["autoscaling"] = True
+    if given:
+        serving = validate(Serving, loaded.choices.serving.model_dump(mode="python") | given)
+        loaded = loaded.model_copy(update={"choices": loaded.choices.model_copy(update={"serving": serving})})
+    names = None if gpu is None else "all" if gpu == ["all"] else gpu
+    plan = plan_capacity(
+        loaded, model, names, peak_to_mean=peak_to_mean, peak_per_s=peak_per_s, month=month, replicas=replicas
+    )
+    _print_capacity(plan, _console(as_json), every=every)
+    if as_json:
+        print(json.dumps(plan.to_dict()))
+
+
+MOST_MACHINES_SHOWN = 10
+
+
+def _print_capacity(plan: CapacityPlan, console: Console, *, every: bool) -> None:
+    from rich.table import Table
+
+    from distillcalc.decide.words import usd
+
+    def seconds(value: float | None) -> str:
+        if value is None or value != value:
+            return "-"
+        return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"
+
+    asked = ", ".join(f"{what.upper()} p{level * 100:g} {seconds(limit)}" for what, level, limit in plan.objectives)
+    console.print(
+        f"{plan.model} for {plan.scenario}: {plan.peak_per_s:.3g} requests/s at the peak ({plan.mean_per_s:.3g} on "
+        f"average, interarrival CV {plan.interarrival_cv:.3g}); {asked or 'no objectives, the queue must not grow'}",
+        markup=False,
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for heading, right in (
+        *(("machine", False), ("replicas", True), ("TTFT p95", True), ("TPOT p95", True), ("E2E p95", True)),
+        *(("tok/s", True), ("busy", True), ("Wh/req", True), ("unused", True), ("a month", True), ("mix", True)),
+    ):
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    does = [row for row in plan.rows if row.does]
+    front = [row for row in does if row.on_front or not row.usd_per_month]
+    kept = {row.machine for row in (*does[:MOST_MACHINES_SHOWN], *front)}
+    shown = does if every else [row for row in does if row.machine in kept]
+    for row in shown:
+        size = f"{row.replicas}+{row.spares}" if row.usd_per_month is not None else "own"
+        mix = f"{row.mix.reserved} res + {row.mix.by_the_hour} od, {usd(row.mix.usd_per_month)}" if row.mix else "-"
+        table.add_row(
+            f"{'* ' if row.on_front else '  '}{row.machine}",
+            size,
+            *(seconds(row.latency_s.get(f"{what}_p95")) for what in ("ttft", "tpot", "e2e")),
+            f"{row.tokens_per_s:.0f}" if row.tokens_per_s == row.tokens_per_s else "-",
+            f"{row.utilisation:.0%}" if row.utilisation == row.utilisation else "-",
+            f"{row.wh_per_request:.2g}" if row.wh_per_request == row.wh_per_request else "-",
+            f"{row.idle_share:.0%}" if row.idle_share == row.idle_share else "-",
+            usd(row.usd_per_month) if row.usd_per_month is not None else "-",
+            mix,
+        )
+    if shown:
+        console.print(table)
+    if len(does) > len(shown):
+        console.print(f"and {len(does) - len(shown)} more that do (--every)", highlight=False)
+    for row in [row for row in plan.rows if not row.does][: None if every else 5]:
+        console.print(f"cannot: {row.machine}: {row.why_not}", markup=False, highlight=False)
+    best = plan.best
+    if best is None:
+        console.print("no machine meets the objectives", highlight=False)
+    elif best.one_fewer:
+        console.print(f"a replica fewer on {best.machine}: {best.one_fewer}", markup=False, highlight=False)
+    console.print(
+        "* on the front of cost and E2E p95; +n are spares; unused is paid capacity that the traffic does not ask for; "
+        "mix: reserved and on-demand, whichever is cheaper for its hours",
+        markup=False,
+        highlight=False,
+    )
+    console.print(f"{plan.source}", markup=False, highlight=False)
 
 
 @app.command()

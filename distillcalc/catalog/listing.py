@@ -40,6 +40,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "reserved 1y $/h",
         "checked",
     ),
+    "engines": (
+        "id",
+        "mbu",
+        "mfu_bf16",
+        "mfu_fp8",
+        "mfu_fp4",
+        "fixed_s",
+        "layer_s",
+        "sequence_s",
+        "rows",
+        "tpot_factor",
+        "checked",
+        "confidence",
+    ),
     "terms": (
         "id",
         "surface",
@@ -81,6 +95,7 @@ def listing(catalog: Catalog, table: str, *, on: date, like: str = "", every: bo
         "models": _models,
         "prices": _prices,
         "gpus": _gpus,
+        "engines": _plain_rows,
         "terms": _plain_rows,
         "retirements": _plain_rows,
     }
@@ -208,6 +223,8 @@ def _cells(table: str, row: dict[str, Any]) -> tuple[str, ...]:
             for name in ("memory_gb", "bandwidth_gb_s", "bf16_tflops", "fp8_tflops", "tdp_w")
         )
         return (row["id"], *figures, rent("on-demand"), rent("spot"), rent("reserved-1y"), row["checked"])
+    if table == "engines":
+        return tuple(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in COLUMNS[table])
     if table == "terms":
         return (
             row["id"],
@@ -234,6 +251,7 @@ def listing_table(table: str, rows: list[dict[str, Any]]) -> Table:
         "and times cheaper computed for 3,000 tokens in, 1,000 out at today's prices",
         "prices": f"USD per million tokens, tiers separated by a slash (genai-prices {package_version()})",
         "gpus": "Accelerators: dense peaks, cheapest dated rental by commitment",
+        "engines": "Serving engines: shares of the peaks, seconds per step, layer and sequence; from how many points",
         "terms": "May a student be trained on the outputs? By provider, surface and use",
         "retirements": "Announced ends of models and services",
     }

@@ -12,6 +12,7 @@ from distillcalc.decide.decision import Decision
 from distillcalc.decide.table import Block, Estimates, compared, evaluate
 from distillcalc.decide.words import duration, usd
 from distillcalc.errors import InputError
+from distillcalc.estimate.context import Fidelity
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.options import OPTIONS
 from distillcalc.estimate.outcome import Estimate
@@ -25,6 +26,7 @@ def recommend(
     workload: Workload | Scenario,
     *,
     catalog: Catalog | None = None,
+    fidelity: Fidelity = "closed_form",
     use: Use | dict[str, Any] | None = None,
     **choices: Any,
 ) -> Decision:
@@ -34,6 +36,8 @@ def recommend(
     ----------
     workload : the traffic, or a whole scenario (then nothing else but ``catalog`` is taken).
     catalog : what is known; left out, the shipped one. The scenario's overrides are laid over it.
+    fidelity : "simulated" sizes the fleets of the two cheapest machines of each self-hosted model by simulation, which
+        takes seconds, and takes the cheaper one; "closed_form" sizes all by formulas, as sweeps and break-evens do.
     use : what the student will be used for.
     choices : fields of :class:`~distillcalc.workload.Choices`; ``teacher`` is needed.
 
@@ -56,7 +60,7 @@ def recommend(
     """
     scenario = _scenario(workload, use, choices)
     known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
-    block = evaluate(Inputs(scenario), known, compared(scenario))
+    block = evaluate(Inputs(scenario), known, compared(scenario), fidelity)
     options = Estimates(block)
     passing = sorted((name for name in options if block.eligible[name][0]), key=lambda n: block.present_value_usd[n][0])
     eligible = [options[name] for name in passing[:2]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from distillcalc.catalog import Catalog
-from distillcalc.estimate.context import Context
+from distillcalc.estimate.context import Context, Fidelity
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import Estimate, Outcome
 from distillcalc.workload.scenario import OPTION_IDS, Scenario
@@ -99,13 +99,13 @@ def compared(scenario: Scenario) -> tuple[str, ...]:
     return tuple(option for option in OPTION_IDS if named is None or option in named)
 
 
-def evaluate(x: Inputs, catalog: Catalog, options: Sequence[str]) -> Block:
+def evaluate(x: Inputs, catalog: Catalog, options: Sequence[str], fidelity: Fidelity = "closed_form") -> Block:
     """Evaluate options over one stretch of scenarios and choose each option's best candidate.
 
     Within an option the best candidate is the cheapest of those that may be chosen; where none may, the
     cheapest of all, so that it can be shown with what rules it out.
     """
-    context = Context(x, catalog)
+    context = Context(x, catalog, fidelity)
     block = Block(context, {option: context.outcomes(option) for option in options})
     for option, candidates in block.candidates.items():
         if len(candidates) == 1:

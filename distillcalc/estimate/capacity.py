@@ -7,7 +7,7 @@ simulation of the same engine, request by request, is :mod:`.simulation`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -369,21 +369,36 @@ class Fleet:
     utilisation: Floats
 
 
-def fleet(x: Inputs, capacity: ReplicaCapacity, level: float, *, spares: bool = True) -> Fleet:
+def fleet(
+    x: Inputs,
+    capacity: ReplicaCapacity,
+    level: float,
+    *,
+    spares: bool = True,
+    needed: Callable[[Floats], Floats] | None = None,
+) -> Fleet:
     """Replicas in each month: the busiest hour's all week, or hour by hour where autoscaling is on.
 
-    ``spares`` is False where a provider answers for broken machines.
+    A machine that autoscaling adds is ordered, and paid, as long before its hour as it takes to start.
+
+    Parameters
+    ----------
+    level : percentile of the requests that find a slot.
+    spares : False where a provider answers for broken machines.
+    needed : replicas at arrival rates [1/s]; left out, :func:`replicas_needed`.
     """
     serving, profile = x.scenario.choices.serving, x.scenario.workload.profile
     mean_rate = x.requests_per_day / 86_400
     cv = x["interarrival_cv"]
+    at_rate = needed or (lambda rate: replicas_needed(capacity, rate, cv, level))
     least, spare = x["min_replicas"], x["spare_replicas"] if spares else np.zeros((1, 1))
-    busiest = np.maximum(replicas_needed(capacity, mean_rate * profile.peak, cv, level), np.maximum(least, 1.0))
+    busiest = np.maximum(at_rate(mean_rate * profile.peak), np.maximum(least, 1.0))
     if serving.autoscaling and len(profile.levels) > 1:
-        paid: Any = 0.0
-        for rate, hours in zip(profile.levels, profile.hours, strict=True):
-            needed = replicas_needed(capacity, mean_rate * rate, cv, level)
-            paid = paid + hours * np.maximum(needed, np.maximum(least, 1.0))
+        fleets = [np.maximum(at_rate(mean_rate * rate), np.maximum(least, 1.0)) for rate in profile.levels]
+        paid: Any = sum(hours * count for hours, count in zip(profile.hours, fleets, strict=True))
+        early = min(serving.start_up_s / 3600, 1.0)
+        for low, high, hours in x.scenario.workload.rises if early else ():
+            paid = paid + hours * early * (fleets[high] - fleets[low])
         replicas = paid + spare
     else:
         replicas = busiest + spare

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from datetime import date
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 
+Fidelity: TypeAlias = Literal["closed_form", "simulated"]
+
+
 class Context:
     """Shared by the options: build one per evaluation.
 
@@ -36,8 +39,15 @@ class Context:
         If the teacher ends inside the horizon and the choices do not say to migrate.
     """
 
-    def __init__(self, x: Inputs, catalog: Catalog) -> None:
+    def __init__(self, x: Inputs, catalog: Catalog, fidelity: Fidelity = "closed_form") -> None:
         self.x = x
+        self.fidelity = fidelity
+        if fidelity not in get_args(Fidelity):
+            raise InputError(f"fidelity must be {' or '.join(get_args(Fidelity))}. Got {fidelity!r}")
+        if fidelity == "simulated" and x.n > 1:
+            raise InputError(
+                f"a simulation is of one scenario: sweeps take fidelity='closed_form'. Got {x.n} scenarios"
+            )
         self.catalog = catalog
         self.choices = x.scenario.choices
         self.workload = x.scenario.workload

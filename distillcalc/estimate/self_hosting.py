@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.catalog import Catalog, EngineRow, GpuRow, ModelRow, provenance_of
-from distillcalc.errors import MissingPrice
+from distillcalc.errors import InputError, MissingPrice
 from distillcalc.estimate import gates
 from distillcalc.estimate.capacity import (
     NO_OBJECTIVE_PERCENTILE,
@@ -281,6 +281,59 @@ def step_sentence(engine: EngineRow, serving: Serving, row: ModelRow) -> str:
     )
 
 
+SIMULATED_MACHINES = 2
+
+
+def _simulated(
+    context: Context,
+    found: Sized,
+    load: Load,
+    whole: Fleet,
+    by_name: dict[str, Floats],
+    order: NDArray[np.intp],
+    *,
+    spares: bool,
+) -> tuple[Fleet, dict[str, Floats], list[int]]:
+    """Fleets and latencies of the cheapest machines by simulation, in place of the closed form's.
+
+    Machines are taken in ``order`` until enough of them do; the third of what is returned says which. One that no
+    number of replicas makes fast enough is passed over.
+    """
+    from distillcalc.estimate.simulated_fleet import SimulatedFleet, engine_of_machine
+    from distillcalc.estimate.simulation import Traffic
+
+    x, objectives = context.x, tuple(context.workload.slo.objectives())
+    peak = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
+    traffic = Traffic.of(
+        float(peak.max()),
+        load.lengths,
+        round(float(load.thinking[0, 0])),
+        interarrival_cv=float(x["interarrival_cv"][0, 0]),
+    )
+    arrays = {name: getattr(whole, name).copy() for name in ("replicas", "busiest", "utilisation")}
+    latency = {name: value.copy() for name, value in by_name.items()}
+    kept: list[int] = []
+    for i in order.tolist():
+        before = float(found.machines.request_s[i, 0, 0])
+        one = SimulatedFleet(engine_of_machine(found.machines, i), traffic, objectives, before)
+        try:
+            sized = fleet(x, found.capacity, 0.0, spares=spares, needed=one.needed)
+        except InputError:
+            continue
+        for name, values in arrays.items():
+            made = getattr(sized, name)
+            values[i] = made[i if made.shape[0] > 1 else 0]
+        at_peak = one.at(float(peak.max())).at
+        for name, seconds in latency.items():
+            what, _, level = name.partition("_p")
+            value = one.quantile(at_peak, what, int(level) / 100)
+            seconds[i] = 0.0 if np.isnan(value) else value
+        kept.append(i)
+        if len(kept) == SIMULATED_MACHINES:
+            break
+    return Fleet(**arrays), latency, kept
+
+
 def self_hosted(
     context: Context,
     option: str,
@@ -329,9 +382,21 @@ def self_hosted(
     path = x.price_path("gpu_price_change_per_year")
     committed = dedicated is None and serving.stays  # paid at the price of the day it was bought or reserved
     hourly = usd_per_hour * x["gpu_price_factor"] * (np.ones((1, 1)) if committed else path)
-    gpu_usd = whole.replicas * hourly * (24 * x.days)
 
-    cost = np.cumsum(np.where(np.isnan(gpu_usd), np.inf, gpu_usd) * x.discount, axis=2)[:, :, -1:]
+    def billed(fleets: Fleet) -> tuple[Floats, Floats]:
+        """What the GPUs cost by month, and over the horizon."""
+        usd = fleets.replicas * hourly * (24 * x.days)
+        return usd, np.cumsum(np.where(np.isnan(usd), np.inf, usd) * x.discount, axis=2)[:, :, -1:]
+
+    gpu_usd, cost = billed(whole)
+    sizing = "square-root staffing of the busiest hour, plus spares"
+    if context.fidelity == "simulated" and np.isfinite(cost).any():
+        load = Load.of(lengths, thinking)
+        order = np.argsort(cost[:, 0, 0], kind="stable")[: int(np.isfinite(cost).sum())]
+        whole, by_name, kept = _simulated(context, found, load, whole, by_name, order, spares=dedicated is None)
+        gpu_usd, cost = billed(whole)
+        cost = np.where(np.isin(np.arange(len(cost)), kept)[:, None, None], cost, np.inf)
+        sizing = "simulation of the busiest hour, plus spares" if kept else f"no simulated fleet does; {sizing}"
     hopeless = np.isinf(cost).all(axis=0)
     if hopeless.any():  # no machine meets the objectives: show the one that comes nearest
         cost = np.where(hopeless, shortfall(capacity, objectives), cost)
@@ -390,7 +455,7 @@ def self_hosted(
             "gpus_per_replica": derived("fewest of 1, 2, 4, 8 that hold the weights and meet the objectives"),
             "replicas_last_month": derived("as replicas, in the last month"),
             "latency": derived(f"{step_sentence(engine, serving, row)} on the shape of {name} ({row.source})"),
-            "replicas": derived("square-root staffing of the busiest hour, plus spares"),
+            "replicas": derived(sizing),
         },
     )
     outcome.tokens_per_request = lengths.mean_input + lengths.mean_output + thinking

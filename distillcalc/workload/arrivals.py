@@ -36,6 +36,21 @@ class Profile:
         levels, counts = np.unique(rates / rates.mean(), return_counts=True)
         return cls(levels, counts / HOURS_PER_WEEK)
 
+    @classmethod
+    def rises_of(cls, hour_of_week: tuple[float, ...] | None) -> tuple[tuple[int, int, float], ...]:
+        """How often the rate rises from one hour to the next: (level before, level after, share of the hours).
+
+        Levels are positions in :attr:`levels` of the same week.
+        """
+        if hour_of_week is None:
+            return ()
+        _, level = np.unique(np.asarray(hour_of_week, dtype=float), return_inverse=True)
+        after = np.roll(level, -1)
+        pairs, counts = np.unique(np.stack([level, after])[:, after > level], axis=1, return_counts=True)
+        return tuple(
+            (int(low), int(high), float(n) / HOURS_PER_WEEK) for low, high, n in zip(*pairs, counts, strict=True)
+        )
+
     @property
     def peak(self) -> float:
         """Rate of the busiest hour / mean rate."""

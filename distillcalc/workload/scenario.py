@@ -95,6 +95,7 @@ class Serving(Frozen):
     spare_replicas : replicas beyond what the peak needs (N+1 is 1).
     min_replicas : never fewer than this.
     autoscaling : follow the hour-of-week profile; else the peak's fleet runs all week.
+    start_up_s : from ordering a machine to its first request; autoscaling pays for it.
     engine : which serving engine's constants, see the catalog's ``engines``; phones and CPUs have their own.
     kv_precision : of the cache.
     tensor_parallel : GPUs per replica; left out, the fewest that hold the weights and meet the objectives.
@@ -117,6 +118,7 @@ class Serving(Frozen):
     spare_replicas: float = Field(1, ge=0, le=1000)
     min_replicas: float = Field(1, ge=1, le=100_000)
     autoscaling: bool = False
+    start_up_s: float = Field(300, ge=0, le=86_400)
     mfu: float | None = Field(None, gt=0, le=1)
     mbu: float | None = Field(None, gt=0, le=1)
     fixed_step_ms: float | None = Field(None, ge=0, le=1000)

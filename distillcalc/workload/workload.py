@@ -291,6 +291,11 @@ class Workload(Frozen):
         return Profile.of(self.week)
 
     @cached_property
+    def rises(self) -> tuple[tuple[int, int, float], ...]:
+        """How often the rate rises from one hour to the next, see :meth:`Profile.rises_of`."""
+        return Profile.rises_of(self.week)
+
+    @cached_property
     def hour_weights(self) -> tuple[float, ...] | None:
         """Share of requests by hour of day (UTC), or None for a flat week."""
         if self.week is None:

@@ -163,7 +163,7 @@ def test_defaults_are_left_out_but_the_start_is_not() -> None:
 
 
 def test_nested_defaults_are_left_out() -> None:
-    stated = scenario(choices={"teacher": "a/b", "serving": {"precision": "fp8", "mfu": 0.5}, "routing": {}})
+    stated = scenario(choices={"teacher": "a/b", "serving": {"precision": "fp8", "memory_margin": 0.1}, "routing": {}})
     assert stated.to_dict()["choices"] == {"teacher": "a/b", "serving": {"precision": "fp8"}}
 
 
