@@ -97,6 +97,54 @@ def test_compare() -> None:
     assert "the article says" in done.stderr
 
 
+def test_capacity_on_one_gpu_on_all_and_on_a_phone() -> None:
+    asked = ("capacity", "--model", "deepseek-r1-distill-qwen-7b", "--scenario", "support-triage")
+    one = run(*asked, "--gpu", "h100-sxm", "--tensor-parallel", "1", "--json")
+    assert one.returncode == 0, one.stderr
+    (row,) = json.loads(one.stdout)["rows"]
+    assert row["replicas"] >= 1
+    assert row["latency_s"]["e2e_p95"] < 5  # the sample's objective
+    assert "E2E p95 5.00 s" in one.stderr
+    assert "fitted to" in one.stderr
+    every = run(*asked, "--gpu", "all", "--json")
+    plan = json.loads(every.stdout)
+    costs = [row["usd_per_month"] for row in plan["rows"] if not row["why_not"]]
+    assert len(costs) > 30
+    assert costs == sorted(costs)
+    assert plan["best"] == next(row["gpu"] for row in plan["rows"])
+    assert "cannot: l4: E2E p95 of 5 s is below the floor of this machine" in every.stderr
+    phone = run("capacity", "--model", "qwen3.5-0.8b", "--scenario", "support-triage", "--gpu", "snapdragon-8-elite",
+                "--precision", "int4")  # fmt: skip
+    assert phone.returncode == 0
+    assert "snapdragon-8-elite" in phone.stdout
+    assert "assumed" in phone.stdout  # nothing was fitted to phones
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--model", "deepseek-r1-distill-llama-70b", "--gpu", "l4", "--tensor-parallel", "1"), "GB too little"),
+        (("--model", "deepseek-r1-distill-qwen-7b", "--gpu", "l4", "--tensor-parallel", "1"), "below the floor"),
+        (("--model", "deepseek-r1-distill-qwen-7b", "--gpu", "h100"), "Did you mean h100-sxm"),
+        (("--model", "qwen-7b"), "unknown model"),
+        (("--model", "qwen3-8b", "--precision", "fp9"), "fp9"),
+        (("--model", "qwen3-8b", "--peak-per-s", "0.001"), "the peak must be at least the mean"),
+    ],
+)
+def test_a_capacity_that_cannot_be(arguments: tuple[str, ...], told: str) -> None:
+    done = run("capacity", "--scenario", "support-triage", *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_recommend_by_simulation() -> None:
+    done = run("recommend", "support-triage", "--simulate", "--json")
+    assert done.returncode == 0, done.stderr
+    own = json.loads(done.stdout)["options"]["self-host"]
+    assert "simulation of the busiest hour" in json.dumps(own["provenance"])
+
+
 def write(folder: Path, text: str) -> str:
     (folder / "s.toml").write_text(text)
     return "s.toml"

@@ -96,8 +96,9 @@ class SimulatedFleet:
         top = float(rates.max())
         if top <= 0:
             return np.ones(rates.shape)
-        distinct = np.unique(rates[rates >= top * LOWEST])
-        tried = distinct if len(distinct) <= RATES else np.geomspace(max(distinct[0], top * LOWEST), top, RATES)
+        some = np.maximum(rates, top * LOWEST)
+        distinct = np.unique(some[rates > 0])
+        tried = distinct if len(distinct) <= RATES else np.geomspace(distinct[0], top, RATES)
         tried[-1] = top
         fleets = np.maximum.accumulate([float(self.at(rate).replicas) for rate in tried.tolist()])
-        return np.asarray(np.maximum(np.ceil(np.interp(rates, tried, fleets) - 1e-9), 1.0))
+        return np.where(rates > 0, np.maximum(np.ceil(np.interp(some, tried, fleets) - 1e-9), 1.0), 1.0)
