@@ -36,7 +36,12 @@ def test_the_scenario_loads_and_decides(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(text, encoding="utf-8")
     decision = recommend(Scenario.load(file))
-    assert decision.options["call-teacher"].provenance["token_prices"].kind == "given"
+    teacher = decision.options["call-teacher"]
+    assert teacher.provenance["token_prices"].kind == "given"
+    assert teacher.provenance["latency"].source == (
+        "given by the user; TTFT tails: p95 measured, the other of the same log-normal; "
+        "TPOT tails assumed: p95 twice the median, p99 2.67 times"
+    )
 
 
 def test_the_python_runs() -> None:

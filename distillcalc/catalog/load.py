@@ -112,7 +112,10 @@ class Catalog:
                     continue
                 old = tables[table].get(key)
                 stamp = {"source": "given by the user", "checked": date.today(), "confidence": "high"}
-                merged = {**(old.model_dump() if old else {}), **stamp, **values}
+                known = old.model_dump() if old else {}
+                if table == "apis":
+                    known = _but_for_measured(known, values) if old else _named_by(key)
+                merged = {**known, **stamp, **values}
                 tables[table][key] = _row(TABLES[table], merged, where)
         _refuse_dangling(tables)
         return Catalog(**tables, token_prices_given=given)
@@ -277,12 +280,21 @@ class Catalog:
         )
 
     def api(self, ref: str) -> ApiRow | None:
-        """What is known of a model's API: the model's own row over its provider's, field by field."""
+        """What is known of a model's API: the model's own row over its provider's, field by field.
+
+        A median that a row states comes with that row's own tails: those of the row below are of another measurement.
+
+        Raises
+        ------
+        InputError
+            If the tails of one row lie below the median of another.
+        """
         if ref not in self._apis:
             merged: dict[str, Any] = {}
             for row in self._api_rows(ref):
-                merged |= {name: value for name, value in row.model_dump().items() if value is not None and value != []}
-            self._apis[ref] = ApiRow.model_validate(merged) if merged else None
+                stated = {name: value for name, value in row.model_dump().items() if value is not None and value != []}
+                merged = _but_for_measured(merged, stated) | stated
+            self._apis[ref] = _row(ApiRow, merged, f"the rows of apis on {ref}") if merged else None
         return self._apis[ref]
 
     def api_source(self, ref: str, name: str) -> Provenance:
@@ -294,6 +306,25 @@ class Catalog:
         provider, model = split_ref(ref)
         rows = [row for row in self.apis.values() if row.provider == provider and row.model in (None, model)]
         return sorted(rows, key=lambda row: row.model is not None)
+
+
+# Figures of one measurement: its median, under either name, and its tails.
+MEASUREMENTS = (
+    ({"ttft_p50_s"}, {"ttft_p50_s", "ttft_p95_s", "ttft_p99_s"}),
+    ({"output_tokens_per_s", "tpot_p50_ms"}, {"output_tokens_per_s", "tpot_p50_ms", "tpot_p95_ms", "tpot_p99_ms"}),
+)
+
+
+def _but_for_measured(known: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an API's row without those of a measurement that newer fields replace by stating its median."""
+    replaced = {name for medians, names in MEASUREMENTS if medians & stated.keys() for name in names}
+    return {name: value for name, value in known.items() if name not in replaced}
+
+
+def _named_by(key: str) -> dict[str, Any]:
+    """What the key of a new row of apis says: provider and model where it is provider/model."""
+    provider, slash, model = key.partition("/")
+    return {"provider": provider, "model": model} if slash and provider and model else {}
 
 
 def _refuse_dangling(tables: Mapping[str, Any]) -> None:

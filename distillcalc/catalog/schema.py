@@ -7,6 +7,7 @@ fit is refused by :mod:`distillcalc.catalog.load` with its file, its key and wha
 from __future__ import annotations
 
 from datetime import date
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -201,7 +202,12 @@ class EngineRow(Row):
 
 
 class ApiRow(Row):
-    """What is known of a per-token API beside its prices: caching rules, speed, regions."""
+    """What is known of a per-token API beside its prices: caching rules, speed, regions.
+
+    The time to the first token [s] ends with the first one of any kind, thought or answer; from then on a token
+    takes TPOT [ms]. The median of TPOT is given as such or as tokens per second. Percentiles above the median are
+    for endpoints that were measured; where they are absent the tails are assumed.
+    """
 
     provider: str  # as in genai-prices
     model: str | None = None  # None: holds for all of the provider's models
@@ -209,8 +215,32 @@ class ApiRow(Row):
     cache_ttl_s: Positive | None = None
     cache_ttl_refreshed: bool | None = None  # a hit restarts the clock
     ttft_p50_s: Positive | None = None
-    output_tokens_per_s: Positive | None = None
+    ttft_p95_s: Positive | None = None
+    ttft_p99_s: Positive | None = None
+    output_tokens_per_s: Positive | None = None  # the median, of one request's tokens after the first
+    tpot_p50_ms: Positive | None = None  # instead of output_tokens_per_s
+    tpot_p95_ms: Positive | None = None
+    tpot_p99_ms: Positive | None = None
     regions: list[str] = []
+
+    @model_validator(mode="after")
+    def _percentiles_do_not_fall(self) -> ApiRow:
+        if self.tpot_p50_ms is not None and self.output_tokens_per_s is not None:
+            raise ValueError("tpot_p50_ms and output_tokens_per_s are the same median: give one of them")
+        tpot_ms = self.tpot_p50_ms
+        if self.output_tokens_per_s is not None:
+            tpot_ms = 1000 / self.output_tokens_per_s
+        for what, unit, values in (
+            ("ttft", "s", (self.ttft_p50_s, self.ttft_p95_s, self.ttft_p99_s)),
+            ("tpot", "ms", (tpot_ms, self.tpot_p95_ms, self.tpot_p99_ms)),
+        ):
+            known = [(level, value) for level, value in zip((50, 95, 99), values, strict=True) if value is not None]
+            for (lower, least), (upper, value) in pairwise(known):
+                if value < least:
+                    raise ValueError(
+                        f"{what}_p{upper}_{unit} must not be below the p{lower} of {least:.4g} {unit}. Got {value:.4g}"
+                    )
+        return self
 
 
 TABLES: dict[str, type[Row]] = {

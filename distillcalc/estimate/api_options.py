@@ -47,7 +47,7 @@ class CallTeacher(Option):
             own = (
                 gates.context_gate(x, context.window(ref), ref),
                 gates.region_gate(x, catalog, ref),
-                gates.slo_gate(x, latency, str(source)),
+                gates.slo_gate(x, latency, str(source), to_do=source.source),
             )
             found += [gates.from_day(x, gate, day) for gate in own]
         return found

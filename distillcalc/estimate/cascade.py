@@ -52,6 +52,8 @@ class Cascade(Option):
             at_least = context.once(
                 "at least", lambda: mixed_latency(at_once, context.teacher_latency, rate, teachers_part)
             )
+        timings = dict.fromkeys((student.provenance["latency"], context.teacher_timing[1]))
+        unmeasured = "; ".join(timing.source for timing in timings if timing.kind == "assumed")
         outcome = Outcome(
             self.id,
             labels,
@@ -84,7 +86,7 @@ class Cascade(Option):
                 context.teacher_region,
                 context.teacher_context,
                 gates.retirement_gate(x, catalog, context.teacher, migrates=context.migrates),
-                gates.slo_gate(x, latency, str(outcome.provenance["latency"]), at_least=at_least),
+                gates.slo_gate(x, latency, str(outcome.provenance["latency"]), at_least=at_least, to_do=unmeasured),
                 self._fleet_gate(student),
                 self._router_gate(context),
                 context.quality_gate(belief),

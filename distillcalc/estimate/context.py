@@ -209,9 +209,14 @@ class Context:
     @cached_property
     def teacher_latency(self) -> dict[str, Floats]:
         """The teacher's latency [s] by objective name."""
+        return self.teacher_timing[0]
+
+    @cached_property
+    def teacher_timing(self) -> tuple[dict[str, Floats], Provenance]:
+        """The teacher's latency [s] by objective name, and where it is from."""
         from distillcalc.estimate.api_latency import api_latency
 
-        return api_latency(self.x, self.catalog, self.teacher, self.x.lengths, self.x["reasoning_tokens"])[0]
+        return api_latency(self.x, self.catalog, self.teacher, self.x.lengths, self.x["reasoning_tokens"])
 
     def quality_gate(self, belief: Belief, *, is_teacher: bool = False) -> GateResult:
         """Whether the quality floor is met; judged once where several options share a belief."""

@@ -150,7 +150,7 @@ class HostedFineTune(Option):
                 "output_tokens": tokens_out * row.output_usd_per_mtok * path,
             },
             provenance={"input_tokens": price, "output_tokens": price, "latency": source},
-            gates=kept([gates.slo_gate(x, latency, str(source))]),
+            gates=kept([gates.slo_gate(x, latency, str(source), to_do=source.source)]),
             tokens_per_request=x["student_input_tokens"] + x["output_tokens"] + thinking,
         )
 

@@ -242,10 +242,13 @@ def slo_gate(
     floors: dict[str, Floats] | None = None,
     *,
     at_least: dict[str, Floats] | None = None,
+    to_do: str = "",
 ) -> GateResult | None:
     """Whether estimated latencies meet every objective; None where none is set.
 
     ``at_least`` are bounds from below for what is unknown: an objective that even they break is failed.
+
+    ``to_do`` says why a figure is not known and how to give it; it is shown where one is not.
 
     ``latency`` holds a figure for each (what, percentile) asked, in seconds, nan where unknown, shape (n, 1).
     """
@@ -275,6 +278,7 @@ def slo_gate(
             if floors is not None and value > limit * (1 + ROUNDING):
                 part += f" (no batch meets it; the floor of this machine is {at(floors[name], i) * factor:.3g} {unit})"
             parts.append(part)
-        return "; ".join(parts)
+        told = "; ".join(parts)
+        return f"{told} ({to_do})" if to_do and "unknown" in told else told
 
     return GateResult("slo", code, detail, source)

@@ -132,7 +132,7 @@ def served_by_api(
             gates.privacy_gate(x, external=ref),
             gates.region_gate(x, catalog, ref),
             gates.context_gate(x, context.window(ref), ref),
-            gates.slo_gate(x, latency, str(latency_source)),
+            gates.slo_gate(x, latency, str(latency_source), to_do=latency_source.source),
             context.quality_gate(belief, is_teacher=option == "call-teacher"),
         ]
     )

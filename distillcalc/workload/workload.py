@@ -140,7 +140,7 @@ class Workload(Frozen):
     region : where the data must stay, for example "eu".
     task_changes_per_year : how often the task changes so much that the student must be trained again.
     wrong_answer_usd : what a wrong answer costs, beyond the call itself [USD].
-    network_rtt_s : network round trip between the caller and a hosted API [s].
+    network_rtt_s : network round trip between the caller and a hosted API [s]; 0 where the API's figures hold it.
     horizon_months, start : the months over which costs are counted.
     discount_rate : yearly, 0.08 is 8%.
     """
