@@ -10,21 +10,22 @@ reproduces the errors.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
+import math
 from pathlib import Path
 
 import tomli_w
 
 from distillcalc.catalog import Catalog
-from distillcalc.estimate.calibration import accuracy, fitted_engines, read_measurements
+from distillcalc.estimate.accuracy import STORED, accuracy
+from distillcalc.estimate.calibration import fitted_engines, read_measurements
 
+SOURCE = "measured serving points of ai-dynamo/aiconfigurator (Apache-2.0)"
 DATA = Path(__file__).resolve().parents[1] / "data"
 NAMES = {"vllm": "vLLM", "sglang": "SGLang", "tensorrt-llm": "TensorRT-LLM"}
 HEAD = """# Serving engines: the constants of the step-time model (distillcalc/estimate/step_time.py), written by
 # benchmarks/fit_step_time.py and not by hand. Shares are of the hardware's peak; `_s` are seconds. What all fitted
 # engines have in common (shares, per-layer costs) was fitted to all points together.
 """
-
 
 # Phones and CPUs: nothing that was fitted tells of them.
 EDGE = {
@@ -57,33 +58,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measurements", type=Path)
     measurements = parser.parse_args().measurements
-    catalog = Catalog.load()
-    points = read_measurements(measurements, catalog)
-    found = accuracy(points)
-    rows = fitted_engines(points)
-    today = dt.date.today()
+    points = read_measurements(measurements, Catalog.load())
+    found = accuracy(points, source=SOURCE)
+    factors = {
+        f"{what}_factor{'_moe' if family == 'moe' else ''}": math.ceil(factor * 1000) / 1000
+        for (what, family), factor in found.intervals.items()
+    }
     tables = {}
-    for engine, constants in rows.items():
+    for engine, constants in fitted_engines(points).items():
         tables[engine] = {
             "name": NAMES.get(engine, engine),
             **constants,
-            **{
-                f"{what}_factor{'_moe' if family == 'moe' else ''}": round(factor, 3)
-                for (what, family), factor in found.intervals.items()
-            },
-            "source": "fitted to measured serving points of ai-dynamo/aiconfigurator (Apache-2.0): Llama-3.1 8B and "
-            "70B, gpt-oss-120b and Qwen3-235B-A22B on H100, H200 and B200",
-            "checked": today,
+            **factors,
+            "source": f"fitted to {SOURCE}: Llama-3.1 8B and 70B, gpt-oss-120b and Qwen3-235B-A22B on H100, H200 and "
+            "B200",
+            "checked": found.checked,
             "confidence": "medium",
             "note": "Other engines, older versions and other GPUs may differ: refit with calibrate().",
         }
-    tables["llama-cpp"] = {**EDGE, "checked": today}
+    tables["llama-cpp"] = {**EDGE, "checked": found.checked}
     (DATA / "engines.toml").write_text(HEAD + "\n" + tomli_w.dumps(tables), encoding="utf-8")
-    text = found.table.round(4).to_csv(index=False, lineterminator="\n")
-    head = (
-        f"# Errors of the step-time model, {today.isoformat()}, by benchmarks/fit_step_time.py; see docs/accuracy.md\n"
-    )
-    (DATA / "step_time_accuracy.csv").write_text(head + text, encoding="utf-8")
+    found.save(DATA / STORED)
 
 
 if __name__ == "__main__":

@@ -346,6 +346,39 @@ def compare(
         print(json.dumps([cost.to_dict() for cost in costs]))
 
 
+@app.command()
+def accuracy(
+    measurements: Annotated[
+        Path | None,
+        typer.Argument(help="CSV of measured serving points; without one, the errors of the shipped constants."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Break the errors of left-out models down by this column, such as engine.")
+    ] = None,
+    as_json: Json = False,
+    catalog: Rows = None,
+) -> None:
+    """Show how far predicted TPOT and TTFT are off: in the sample, and for models and GPUs left out of the fit.
+
+    Columns of MEASUREMENTS: model, gpu (catalog ids), input_tokens, output_tokens, concurrency, tpot_s; if need be
+    ttft_s, engine, precision, kv_precision, tensor_parallel, gpus, harness. Or aiconfigurator's table as published.
+    """
+    from distillcalc.errors import InputError
+    from distillcalc.estimate.accuracy import Accuracy
+    from distillcalc.estimate.accuracy import accuracy as errors
+    from distillcalc.estimate.calibration import read_measurements
+
+    if measurements is None:
+        if by is not None or catalog is not None:
+            raise InputError("--by and --catalog need MEASUREMENTS: the stored errors are what they are")
+        found = Accuracy.load()
+    else:
+        found = errors(read_measurements(measurements, _catalog(catalog)), by=by, source=str(measurements))
+    _console(as_json).print(found)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+
+
 @app.command(name="catalog")
 def show_catalog(
     table: Annotated[CatalogTable, typer.Argument(help="Which table.")],

@@ -1,15 +1,15 @@
-"""Measured serving points against the step-time model: how far it is off, and constants that fit them better.
+"""Measured serving points: what the step-time model says of them, and constants that fit them.
 
 A benchmark keeps a number of requests in flight (its concurrency) and reports the mean TTFT and TPOT.
-:func:`predict` says what the model would have reported, :func:`calibrate` fits an engine's constants to what was,
-and :func:`accuracy` says how well models and GPUs are predicted that were left out of the fit.
+:func:`predict` says what it would have reported, :func:`calibrate` fits an engine's constants to what it did.
+How far predictions are off is the subject of :mod:`distillcalc.estimate.accuracy`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.catalog import Catalog, EngineRow
-from distillcalc.errors import InputError, near_matches
-from distillcalc.estimate.step_time import CONSTANTS, Placement, StepTime, Weights
+from distillcalc.errors import InputError, UnknownName, near_matches
+from distillcalc.estimate.step_time import BITS, CONSTANTS, Placement, StepTime, Weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +37,12 @@ DEFAULTS: dict[str, Any] = {
     "ttft_s": float("nan"),
     "harness": "own",
 }
+ENGINE_FIELDS = (*CONSTANTS, "request_s")  # of a row of the catalog's engines, what is fitted
 
-# Reading and computing were found to take their times one after the other (overlap 0): no share that hides was left
-# once prompts are counted in full.
 # Where each constant is expected, and how far from it (standard deviation of the log): the published shares of peak
 # (MBU 0.71 to 0.80 and MFU 0.64 to 0.77 on A100 and H100, from GEMM profiles) and what engines are known to add.
+# Reading and computing were found to take their times one after the other: once prompts are counted in full, no share
+# that hides was left, so that the overlap is 0 and not fitted.
 COMMON: dict[str, tuple[float, float]] = {
     "mbu": (0.78, 0.1),
     "kv_mbu": (0.7, 0.2),
@@ -58,8 +59,9 @@ COMMON: dict[str, tuple[float, float]] = {
     "all_reduce_s": (8e-6, 0.5),
     "link_efficiency": (0.5, 0.4),
 }
+SHARES = {name for name in COMMON if not name.endswith("_s")}  # never above 1
 OWN: dict[str, tuple[float, float]] = {  # of each engine
-    "engine_s": (0.5e-3, 0.7),  # per step, beside what all engines have
+    "engine_s": (0.5e-3, 0.7),  # per step, beside the fixed_s that all engines have
     "sequence_s": (12e-6, 0.7),
     "request_s": (15e-3, 0.5),
 }
@@ -67,14 +69,14 @@ OWN: dict[str, tuple[float, float]] = {  # of each engine
 # wait for a whole other request, and the steps before a first token is handed on.
 HARNESS: dict[str, tuple[float, float]] = {"burst": (0.1, 0.7), "behind": (0.05, 1.0), "steps": (1.0, 0.8)}
 NEUTRAL = {"burst": 0.1, "behind": 0.0, "steps": 0.5}  # of a harness that is not known
-SHARES = {name for name in COMMON if not name.endswith("_s")}
 
 TPOT_SCALE, TTFT_SCALE = 0.15, 0.2  # relative error from which a point weighs less
-MEMORY_MARGIN = 0.1
+MEMORY_MARGIN = 0.1  # of a GPU's memory, for everything but weights and cache
 POSSIBLE_SHARE = 0.9  # of peak compute: a set of points that implies more has not computed its prompts
 
-
-ENGINE_FIELDS = (*CONSTANTS, "request_s")
+NOT_MODELLED = "attention replicated over GPUs, or a replica of more than 8 GPUs: not modelled"
+PROMPTS_NOT_COMPUTED = "measured like a point above 90% of the GPU's peak: prompts came from a cache"
+BELOW_THE_ROOFLINE = "TPOT below the roofline at full peaks: fewer in flight than were sent"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +89,14 @@ class Points:
     placement : the model on its replica, arrays.
     family : "dense" or "moe".
     room : requests whose cache the memory holds.
+    left_out : rows of the source that are not among the points, by reason.
     """
 
     table: pd.DataFrame
     placement: Placement
     family: NDArray[np.str_]
     room: Floats
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def column(self, name: str) -> Any:
         """A column as an array."""
@@ -103,8 +107,9 @@ class Points:
 
     def take(self, mask: Bools) -> Points:
         """Those points only."""
-        fields = {f.name: getattr(self.placement, f.name)[mask] for f in dataclasses.fields(Placement)}
-        return Points(self.table[mask].reset_index(drop=True), Placement(**fields), self.family[mask], self.room[mask])
+        placement = Placement(*(getattr(self.placement, each.name)[mask] for each in dataclasses.fields(Placement)))
+        table = self.table[mask].reset_index(drop=True)
+        return Points(table, placement, self.family[mask], self.room[mask], self.left_out)
 
 
 def read_measurements(source: str | Path | pd.DataFrame, catalog: Catalog | None = None) -> Points:
@@ -112,60 +117,88 @@ def read_measurements(source: str | Path | pd.DataFrame, catalog: Catalog | None
 
     Parameters
     ----------
-    source : columns ``model`` and ``gpu`` (ids of the catalog), ``input_tokens``, ``output_tokens``, ``concurrency``,
-        ``tpot_s`` (mean), and if need be ``ttft_s`` (mean), ``engine``, ``precision``, ``kv_precision``,
-        ``tensor_parallel``, ``gpus`` (of a replica, where more than those share the experts), ``harness`` (points with
-        the same way of measuring). Or the table of ai-dynamo/aiconfigurator's measured points as it is published.
-    catalog : where models and GPUs are looked up.
+    source : one row for each run of a benchmark. Columns ``model`` and ``gpu`` (ids of the catalog), ``input_tokens``,
+        ``output_tokens``, ``concurrency`` (requests in flight), ``tpot_s`` (mean [s]), and where they differ from the
+        defaults ``ttft_s`` (mean [s]; left out), ``engine`` (vllm), ``precision`` and ``kv_precision`` (bf16),
+        ``tensor_parallel`` (1), ``gpus`` (of a replica, where more than those share the experts) and ``harness``
+        (a name for points that were measured in the same way). Or the table of measured points that
+        ai-dynamo/aiconfigurator publishes, as it is.
+    catalog : where models and GPUs are looked up; the shipped one if left out.
 
     Raises
     ------
     InputError
-        If a column is missing, a value cannot be, or a model has no public shape.
+        If the file cannot be read, a column is missing, a value cannot be, or a model has no public shape.
     UnknownName
-        For a model, GPU or engine that the catalog does not know.
+        For a model or GPU that the catalog does not know.
     """
     import pandas as pd
 
     known = catalog or Catalog.load()
     name = "the table" if isinstance(source, pd.DataFrame) else str(source)
     if isinstance(source, pd.DataFrame):
-        table = source.copy()
+        table = source.reset_index(drop=True)
     else:
         try:
             table = pd.read_csv(source)
-        except (OSError, ValueError, pd.errors.ParserError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"cannot read measurements from {source}: {error}") from error
+    left_out: dict[str, int] = {}
     if "silicon_tpot_ms" in table:
-        table = _aiconfigurator(table)
-    missing = [column for column in NEEDED if column not in table]
-    if missing:
-        near = near_matches(missing[0], list(table.columns))
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(
-            f"{name} has no column {', '.join(missing)}.{hint} Its columns: {', '.join(map(str, table.columns[:20]))}. "
-            f"Needed: {', '.join(NEEDED)}; times are in seconds"
-        )
+        _require(table, AICONFIGURATOR, name)
+        every = table
+        table = _aiconfigurator(every)
+        left_out[NOT_MODELLED] = len(every) - len(table)
+    _require(table, NEEDED, name, " Times are in seconds")
     for column, default in DEFAULTS.items():
         table[column] = table[column].fillna(default) if column in table else default
     table["gpus"] = table["gpus"].fillna(table["tensor_parallel"]) if "gpus" in table else table["tensor_parallel"]
-    for column in ("input_tokens", "output_tokens", "concurrency", "tpot_s", "tensor_parallel", "gpus"):
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        wrong = ~(np.isfinite(numbers) & (numbers > 0))
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise InputError(f"{name} row {row + 1}: {column} must be above 0. Got {table[column].iloc[row]!r}")
-        table[column] = numbers.astype(float)
+    for column in ("input_tokens", "output_tokens", "concurrency", "tpot_s", "ttft_s", "tensor_parallel", "gpus"):
+        numbers = pd.to_numeric(table[column], errors="coerce").astype(float)
+        right = np.isfinite(numbers) & (numbers > 0)
+        if column == "ttft_s":
+            right |= table[column].isna()
+        if column in ("tensor_parallel", "gpus"):
+            _check(right & (numbers % 1 == 0), table, column, "a whole number above 0", name)
+        _check(right, table, column, "above 0", name)
+        table[column] = numbers
+    for column, allowed in (("precision", tuple(BITS)), ("kv_precision", ("bf16", "fp8"))):
+        _check(table[column].isin(allowed), table, column, f"one of {', '.join(allowed)}", name)
     if table.empty:
-        raise InputError(f"{name} has no rows")
-    return _placed(table.reset_index(drop=True), known)
+        raise InputError(f"{name} has no rows{' that can be modelled' if any(left_out.values()) else ''}")
+    return _placed(table, known, left_out)
+
+
+def _require(table: pd.DataFrame, needed: Sequence[str], name: str, hint: str = "") -> None:
+    missing = [column for column in needed if column not in table]
+    if missing:
+        near = near_matches(missing[0], [str(column) for column in table.columns])
+        did_you_mean = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(
+            f"{name} has no column {', '.join(missing)}.{did_you_mean} Its columns: "
+            f"{', '.join(map(str, table.columns[:20]))}. Needed: {', '.join(needed)}.{hint}"
+        )
+
+
+def _check(right: Any, table: pd.DataFrame, column: str, words: str, name: str) -> None:
+    if not right.all():
+        row = int(np.flatnonzero(~right)[0])
+        got = table[column].iloc[row]
+        raise InputError(f"{name} row {row + 1}: {column} must be {words}. Got {got if got == got else 'nothing'}")
+
+
+AICONFIGURATOR = (
+    *("silicon_data_source", "backend", "model_path", "system", "precision", "isl", "osl", "batch_size", "tp_size"),
+    *("attention_dp_size", "moe_tp_size", "moe_ep_size", "silicon_ttft_ms", "silicon_tpot_ms"),
+)
 
 
 def _aiconfigurator(table: pd.DataFrame) -> pd.DataFrame:
-    """The published table in our columns.
+    """The published table in our columns, without what is not modelled.
 
-    What it does not say is known of its origins: points of the file 2026-04-06.csv are of InferenceMAX, which draws
-    lengths uniformly between 0.8 and 1 of the nominal ones and keeps the cache in FP8.
+    Points of its file 2026-04-06.csv are of InferenceMAX, which draws lengths uniformly between 0.8 and 1 of the
+    nominal ones and keeps the cache in FP8 where weights are quantised. Its batch is that of one attention replica:
+    where the concurrency in the data source is another number, attention is replicated, whatever its column says.
     """
     import pandas as pd
 
@@ -176,7 +209,9 @@ def _aiconfigurator(table: pd.DataFrame) -> pd.DataFrame:
         "openai/gpt-oss-120b": "gpt-oss-120b",
         "Qwen/Qwen3-235B-A22B-FP8": "qwen3-235b-a22b",
     }
-    file = table["silicon_data_source"].str.extract(r"source_file=([^;]+)")[0].str.split("/").str[-2:].str.join("/")
+    origin = table["silicon_data_source"].astype(str)
+    file = origin.str.extract(r"source_file=([^;]+)")[0].str.split("/").str[-2:].str.join("/")
+    sent = pd.to_numeric(origin.str.extract(r"silicon_concurrency=(\d+)")[0]).fillna(table["batch_size"])
     inferencemax = file.eq("2026-04-06.csv")
     nominal = np.where(inferencemax, 0.9, 1.0)
     attention = table["attention_dp_size"].fillna(1)
@@ -194,17 +229,17 @@ def _aiconfigurator(table: pd.DataFrame) -> pd.DataFrame:
             "gpus": np.maximum(table["tp_size"] * attention, experts),
             "input_tokens": table["isl"] * nominal,
             "output_tokens": table["osl"] * nominal,
-            "concurrency": table["batch_size"],
+            "concurrency": sent,
             "ttft_s": table["silicon_ttft_ms"] / 1000,
             "tpot_s": table["silicon_tpot_ms"] / 1000,
             "harness": np.where(inferencemax, "inferencemax " + engine, file.str.split("/").str[0] + " " + engine),
         }
     )
-    # Attention that is replicated over GPUs, and replicas over several machines, are not modelled.
-    return made[(attention == 1) & (table["tp_size"] <= 8)].reset_index(drop=True)
+    modelled = (attention == 1) & (sent == table["batch_size"]) & (table["tp_size"] <= 8)
+    return made[modelled].reset_index(drop=True)
 
 
-def _placed(table: pd.DataFrame, catalog: Catalog) -> Points:
+def _placed(table: pd.DataFrame, catalog: Catalog, left_out: Mapping[str, int]) -> Points:
     keys = ["model", "gpu", "precision", "tensor_parallel", "gpus", "kv_precision"]
     made: dict[tuple[Any, ...], tuple[Placement, float]] = {}
     for model, name, precision, parallel, gpus, kv in table[keys].drop_duplicates().itertuples(index=False):
@@ -219,26 +254,48 @@ def _placed(table: pd.DataFrame, catalog: Catalog) -> Points:
     placement = Placement.stack([one for one, _ in found])
     total = (table["input_tokens"] + table["output_tokens"]).to_numpy()
     room = np.array([free for _, free in found]) / (placement.kv_bytes * total)
-    return Points(table, placement, np.where(placement.is_moe > 0, "moe", "dense"), np.maximum(room, 1.0))
+    family = np.where(placement.is_moe > 0, "moe", "dense")
+    return Points(table, placement, family, np.maximum(room, 1.0), left_out)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a harness would have reported, shape (points,) [s]."""
+    """What a harness would have reported, means over the requests of a run, shape (points,) [s]."""
 
     tpot_s: Floats
     ttft_s: Floats
 
 
-def predict(points: Points, engines: Mapping[str, EngineRow], harness: Mapping[str, Any] | None = None) -> Prediction:
-    """TPOT and TTFT of each point, each the mean over the requests of a run.
+def predict(points: Points, engines: Mapping[str, EngineRow], harness: Mapping[str, float] | None = None) -> Prediction:
+    """TPOT and TTFT of each point as a benchmark that keeps ``concurrency`` requests in flight would report them.
 
-    ``harness`` may say how the run was made (see ``HARNESS``).
+    Parameters
+    ----------
+    points : the runs; of their times nothing is used.
+    engines : rows of the catalog's engines by id.
+    harness : how the runs were made, where that is known (see :data:`HARNESS`): ``burst``, the share of the requests
+        in flight that arrive at the same moment; ``behind``, the share that waits for a whole other request;
+        ``steps``, the steps that pass before a first token is handed on.
 
-    TPOT = step + (b - 1) x prefill / output tokens: of b requests in flight each meets the prompts of all others once,
-    prefill being what a prompt adds to a step. Where memory holds fewer requests than are sent, the rest wait.
+    Notes
+    -----
+    b = requests in flight: those sent, or as many as the memory holds; the rest wait.
+    TPOT = step(b) + (b - 1) prefill / output tokens: each of b requests meets the prompts of all others once, prefill
+    being what a prompt adds to a step.
+    TTFT = request + step(b) (1 + steps) + prefill + queue + waiting, with
+    queue = rho / (1 - rho) prefill / 2 + burst (b - 1) prefill / 2 (the mean wait of an M/D/1 queue of prompts, and of
+    those that came at the same moment), rho = b prefill / E2E, and
+    waiting = E2E (sent - b) / b + behind E2E / sent.
+
+    Raises
+    ------
+    UnknownName
+        For an engine of the points that is not among ``engines``.
     """
     names = points.column("engine")
+    for engine in sorted(set(names)):
+        if engine not in engines:
+            raise UnknownName("engine", engine, engines)
     constants = {
         name: np.array([getattr(engines[engine], name) for engine in names], dtype=float) for name in ENGINE_FIELDS
     }
@@ -265,44 +322,96 @@ def _predicted(points: Points, engine: Any, harness: Mapping[str, Any]) -> Predi
 
 
 def impossible(points: Points) -> Bools:
-    """Points that no computation of their prompts can explain, and all others measured in the same way.
+    """Points that the hardware cannot have made in the way that is modelled; see :func:`set_aside`."""
+    return np.asarray(np.logical_or.reduce(list(set_aside(points).values())), dtype=bool)
+
+
+def set_aside(points: Points) -> dict[str, Bools]:
+    """Points that the hardware cannot have made in the way that is modelled, by reason.
 
     A harness that repeats its prompts to an engine that caches them reports less time than the GPU needs to compute
-    them. A set (same harness, model, GPU, precision) with a point above 90% of the peak is left out whole, and so is
-    any point faster than the roofline at full peaks.
+    them. Where one point implies more than 90% of the dense peak, the whole set that it was measured with (same
+    harness, model, GPU and precision) is set aside, since the others of it were computed as little.
+
+    A single point whose TPOT is below the roofline at full peaks (reading weights, touched experts and cache of all
+    that were sent, or computing them and their prompts) is set aside by itself: the engine had fewer in flight.
+
+    Returns
+    -------
+    A mask, shape (points,), for each reason; no point is in two.
     """
     p = points.placement
     prompt, output, sent = (points.column(name) for name in ("input_tokens", "output_tokens", "concurrency"))
-    tpot, ttft = points.column("tpot_s"), np.nan_to_num(points.column("ttft_s").astype(float))
-    per_s = sent / (ttft + (output - 1) * tpot)
-    flop = p.token_flop * (prompt + output) + p.pair_flop * (prompt**2 / 2 + prompt * output)
-    share = per_s * flop / p.peak
-    flight = np.clip(sent, 1.0, points.room)
+    tpot, flight = points.column("tpot_s"), np.clip(sent, 1.0, points.room)
+    sets = points.table[["harness", "model", "gpu", "precision"]].astype(str).agg("|".join, axis=1)
+    cached = sets.isin(set(sets[compute_share(points) > POSSIBLE_SHARE])).to_numpy()
     touched = 1 - p.expert_miss**flight
     read = (p.weights_bytes + p.experts_bytes * touched + p.kv_bytes * flight * (prompt + output / 2)) / p.bandwidth
-    floor = np.maximum(read, p.token_flop / p.peak * (flight + (flight - 1) * prompt / output))
-    sets = points.table[["harness", "model", "gpu", "precision"]].astype(str).agg("|".join, axis=1)
-    return np.asarray(sets.isin(set(sets[share > POSSIBLE_SHARE])).to_numpy() | (tpot < floor))
+    compute = p.token_flop / p.peak * (flight + (flight - 1) * prompt / output)
+    return {PROMPTS_NOT_COMPUTED: cached, BELOW_THE_ROOFLINE: ~cached & (tpot < np.maximum(read, compute))}
+
+
+def compute_share(points: Points) -> Floats:
+    """Share of the GPUs' dense peak that a point's throughput implies if every prompt was computed, shape (points,).
+
+    Requests per second (concurrency / E2E, Little's law) x FLOPs of a request's tokens / peak.
+    """
+    p = points.placement
+    prompt, output, sent = (points.column(name) for name in ("input_tokens", "output_tokens", "concurrency"))
+    e2e = np.nan_to_num(points.column("ttft_s")) + (output - 1) * points.column("tpot_s")
+    flop = p.token_flop * (prompt + output) + p.pair_flop * (prompt**2 / 2 + prompt * output)
+    with np.errstate(divide="ignore"):  # answers of one token without a TTFT: no throughput is known
+        return np.where(e2e > 0, sent * flop / (p.peak * e2e), 0.0)
+
+
+def possible(points: Points) -> Points:
+    """The points that are not set aside.
+
+    Raises
+    ------
+    InputError
+        If that is none.
+    """
+    wrong = impossible(points)
+    if wrong.all():
+        raise InputError(
+            "all measured points are faster than the GPU can compute their prompts or read their weights. Were prompts "
+            "repeated to an engine that caches them, or were fewer requests in flight than `concurrency`? Measure with "
+            "distinct prompts, and check that times are in seconds"
+        )
+    return points.take(~wrong)
 
 
 # Fitting
 
 
-class _Fit:
-    """The free constants as one vector of logs, and how it becomes engines and harnesses."""
+class Fit:
+    """Constants of engines and harnesses fitted to points; MAP in the logs of the constants, with a robust loss.
 
-    def __init__(self, points: Points, prior: Mapping[str, EngineRow] | None = None, looseness: float = 1.0) -> None:
+    Parameters
+    ----------
+    points : what is fitted to.
+    around : an engine's row that the constants are held near, for points of that engine alone; left out, near what
+        is expected of any engine (:data:`COMMON`, :data:`OWN`), which then share the constants of ``COMMON``.
+    looseness : factor on how far a constant may move from where it is expected.
+
+    Notes
+    -----
+    Least is the sum over points of a pseudo-Huber loss of log(predicted / measured) / scale, plus the squares of
+    (log constant - log expected) / deviation. TPOT first; then TTFT, at those step times, gives what only it tells of.
+    """
+
+    def __init__(self, points: Points, around: EngineRow | None = None, looseness: float = 1.0) -> None:
         self.points = points
         self.engines, self.harnesses = (sorted(set(points.column(name))) for name in ("engine", "harness"))
+        self.overlap = around.overlap if around else 0.0
+        self.own = {name: OWN[name] for name in OWN if around is None or name != "engine_s"}
         expected: dict[str, tuple[float, float]] = {}
-        start = prior[self.engines[0]] if prior else None
         for name, (mean, deviation) in COMMON.items():
-            known = mean if start is None else getattr(start, name)
-            expected[name] = known, deviation * looseness
+            expected[name] = mean if around is None else getattr(around, name), deviation * looseness
         for engine in self.engines:
-            for name, (mean, deviation) in OWN.items():
-                known = mean if prior is None else 1e-4 if name == "engine_s" else getattr(prior[engine], name)
-                expected[f"{name}:{engine}"] = known, deviation * looseness
+            for name, (mean, deviation) in self.own.items():
+                expected[f"{name}:{engine}"] = mean if around is None else getattr(around, name), deviation * looseness
         expected |= {f"{name}:{one}": HARNESS[name] for one in self.harnesses for name in HARNESS}
         self.names = list(expected)
         kinds = [name.split(":")[0] for name in self.names]
@@ -324,22 +433,22 @@ class _Fit:
                 for name, (mean, _) in known.items()
             }
 
-        own = each("engine", self.engines, OWN)
-        values["fixed_s"] = values["fixed_s"] + own.pop("engine_s")
-        return SimpleNamespace(**values, **own, overlap=0.0), each("harness", self.harnesses, HARNESS)
+        own = each("engine", self.engines, self.own)
+        values["fixed_s"] = values["fixed_s"] + own.pop("engine_s", 0.0)
+        return SimpleNamespace(**values, **own, overlap=self.overlap), each("harness", self.harnesses, HARNESS)
 
     def predict(self, points: Points) -> Prediction:
         """What the fitted constants say of any points."""
         return _predicted(points, *self.constants(self.vector, points))
 
     def _solved(self) -> Floats:
-        """TPOT first; then TTFT, at those step times, gives what only it tells of."""
+        """The logs of the constants, TPOT's first and then what only TTFT tells of."""
         from scipy.optimize import least_squares
 
         measured = {"tpot_s": self.points.column("tpot_s"), "ttft_s": self.points.column("ttft_s").astype(float)}
         vector = self.mean.copy()
         for what, part in (("tpot_s", ~self.is_ttft), ("ttft_s", self.is_ttft)):
-            seen = np.isfinite(measured[what]) & (measured[what] > 0)
+            seen = np.isfinite(measured[what])
             if not seen.any():
                 continue
 
@@ -361,8 +470,8 @@ class _Fit:
         shared = {name: named[name] for name in COMMON if name != "fixed_s"}
         made = {}
         for engine in self.engines:
-            values = {**shared, "overlap": 0.0}
-            values["fixed_s"] = named["fixed_s"] + named[f"engine_s:{engine}"]
+            values = {**shared, "overlap": self.overlap}
+            values["fixed_s"] = named["fixed_s"] + named.get(f"engine_s:{engine}", 0.0)
             values |= {name: named[f"{name}:{engine}"] for name in ("sequence_s", "request_s")}
             made[engine] = {name: float(f"{values[name]:.3g}") for name in ENGINE_FIELDS}
         return made
@@ -377,162 +486,61 @@ def _places(known: Sequence[str], names: Any) -> NDArray[np.int64]:
 def calibrate(
     measurements: str | Path | pd.DataFrame, catalog: Catalog | None = None, *, looseness: float = 0.5
 ) -> Catalog:
-    """A catalog whose engines fit measurements of one's own.
+    """A catalog whose engines fit measurements of one's own; engines that were not measured stay as they are.
 
     Parameters
     ----------
-    measurements : see :func:`read_measurements`; one run with a handful of concurrencies is enough, since each
-        constant is held near the catalog's.
-    looseness : how far a constant may move, as a share of what is allowed to a fit from nothing.
+    measurements : see :func:`read_measurements`. One run at a handful of concurrencies is enough: each constant is
+        held near the catalog's, and moves as far as the measurements ask for.
+    catalog : what to start from; the shipped one if left out.
+    looseness : how far a constant may move, as a share of what a fit from nothing allows; above 0.
+
+    Returns
+    -------
+    The catalog with new rows of ``engines``. Their ``tpot_factor`` and its kin stay: they are errors on models that
+    were not fitted, which a few points of one's own do not tell of.
 
     Raises
     ------
     InputError
-        If the measurements cannot be read, or are faster than the hardware.
+        If the measurements cannot be read, or all of them are faster than the hardware.
+    UnknownName
+        For a model, GPU or engine that the catalog does not know.
+
+    Examples
+    --------
+    An engine that takes 3 ms a step longer than the catalog's: two runs of one model tell of it.
+
+    >>> import pandas as pd
+    >>> from distillcalc.catalog import Catalog
+    >>> from distillcalc.estimate.calibration import calibrate
+    >>> runs = pd.DataFrame({
+    ...     "model": "qwen3-8b", "gpu": "h100-sxm", "engine": "vllm", "input_tokens": 500, "output_tokens": 200,
+    ...     "concurrency": [1, 16], "tpot_s": [0.0120, 0.0130],
+    ... })
+    >>> mine = calibrate(runs)
+    >>> mine.engines["vllm"].fixed_s > Catalog.load().engines["vllm"].fixed_s
+    True
     """
+    if not looseness > 0:
+        raise InputError(f"looseness must be above 0. Got {looseness}. It is how far constants may leave the catalog's")
     known = catalog or Catalog.load()
     points = read_measurements(measurements, known)
     for engine in sorted(set(points.column("engine"))):
         known.engine(engine)
-    wrong = impossible(points)
-    if wrong.all():
-        raise InputError(
-            "the measured points are faster than the GPU can compute their prompts: were prompts repeated to an engine "
-            "that caches them? Measure with distinct prompts"
-        )
-    made = _Fit(points.take(~wrong), known.engines, looseness).engines_fitted()
-    stamp = {"source": f"fitted to {len(points) - int(wrong.sum())} points of one's own", "checked": date.today()}
-    return known.with_overrides({"engines": {name: {**values, **stamp} for name, values in made.items()}})
+    used = possible(points)
+    rows: dict[str, dict[str, Any]] = {}
+    for engine in sorted(set(used.column("engine"))):
+        one = used.take(used.column("engine") == engine)
+        (constants,) = Fit(one, known.engines[engine], looseness).engines_fitted().values()
+        aside = int((points.column("engine") == engine).sum()) - len(one)
+        source = f"fitted to {len(one)} points of one's own" + (f"; {aside} set aside" if aside else "")
+        rows[engine] = {**constants, "rows": len(one), "source": source, "checked": date.today(), "note": ""}
+    return known.with_overrides({"engines": rows})
 
 
 def fitted_engines(points: Points) -> dict[str, dict[str, Any]]:
     """Constants of each engine fitted to points alone, with the number of points that tell of it."""
-    used = points.take(~impossible(points))
-    made = _Fit(used).engines_fitted()
+    used = possible(points)
+    made = Fit(used).engines_fitted()
     return {engine: {**values, "rows": int((used.column("engine") == engine).sum())} for engine, values in made.items()}
-
-
-# Errors
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How far predictions are off.
-
-    Parameters
-    ----------
-    table : a row for each way of testing (``how``), family, held-out ``group`` and figure (``what``): ``rows``,
-        ``mape`` and ``median`` of |predicted / measured - 1|, ``bias`` (median predicted / measured) and
-        ``coverage``: share of points inside the interval that the other models' errors give.
-    intervals : for each figure and family the factor by which a measurement may be above or below a prediction.
-    left_out : points that were not used, and why.
-    """
-
-    table: pd.DataFrame
-    intervals: dict[tuple[str, str], float]
-    left_out: dict[str, int]
-
-
-FIGURES = ("tpot_s", "ttft_s")
-
-
-def accuracy(points: Points, catalog: Catalog | None = None) -> Accuracy:
-    """Errors in the sample, leaving one model out, leaving one GPU out, and of the plain roofline.
-
-    The roofline is the one without fitted constants: the larger of reading (MBU 0.8) and computing (MFU 0.5) one
-    decoding step, 2 ms a step, no prefill of others.
-    """
-    import pandas as pd
-
-    wrong = impossible(points)
-    used = points.take(~wrong)
-    rows: list[dict[str, Any]] = []
-    whole = _Fit(used)
-    _report(rows, "in sample", used, whole.predict(used))
-    _report(rows, "decode-only roofline", used, _roofline(used))
-    kept: dict[str, Prediction] = {}
-    for how, column in (("one model left out", "model"), ("one GPU left out", "gpu")):
-        made = _left_out(used, column)
-        kept[column] = made
-        _report(rows, how, used, made, column)
-    intervals, covered = _intervals(used, kept["model"])
-    if wrong.any():
-        also = points.take(wrong)
-        fits = {model: _Fit(used.take(used.column("model") != model)) for model in sorted(set(also.column("model")))}
-        parts = [(also.take(also.column("model") == model), fits[model]) for model in fits]
-        for part, made_fit in parts:
-            _report(rows, "set aside: prompts not computed", part, made_fit.predict(part), "model")
-    table = pd.DataFrame(rows)
-    keys = table[["how", "family", "group", "what"]].to_numpy().tolist()
-    table["coverage"] = [covered.get((how, family, group, what), float("nan")) for how, family, group, what in keys]
-    return Accuracy(table, intervals, {"faster than the hardware": int(wrong.sum())})
-
-
-def _left_out(points: Points, column: str) -> Prediction:
-    """Each point predicted by a fit that has seen none of its group."""
-    tpot, ttft = np.empty(len(points)), np.empty(len(points))
-    for name in sorted(set(points.column(column))):
-        out = points.column(column) == name
-        made = _Fit(points.take(~out)).predict(points.take(out))
-        tpot[out], ttft[out] = made.tpot_s, made.ttft_s
-    return Prediction(tpot, ttft)
-
-
-def _roofline(points: Points) -> Prediction:
-    plain = SimpleNamespace(
-        mbu=0.8, kv_mbu=0.8, expert_mbu=0.8, mfu_bf16=0.5, mfu_fp8=0.5, mfu_fp4=0.5, expert_mfu=0.5, attention_mfu=0.5,
-        overlap=1.0, fixed_s=2e-3, layer_s=0.0, expert_layer_s=0.0, quantise_s=0.0, sequence_s=0.0, all_reduce_s=0.0,
-        link_efficiency=1e9,
-    )  # fmt: skip
-    step = StepTime.of(points.placement, plain)
-    prompt, output = points.column("input_tokens"), points.column("output_tokens")
-    flight = np.clip(points.column("concurrency"), 1.0, points.room)
-    decode = step.seconds(flight, flight, flight * (prompt + output / 2))
-    return Prediction(decode, step.seconds(1.0, prompt, 0.0, prompt**2 / 2))
-
-
-def _report(rows: list[dict[str, Any]], how: str, points: Points, made: Prediction, column: str | None = None) -> None:
-    """Errors by family, and by held-out group."""
-    for what in FIGURES:
-        measured = points.column(what).astype(float)
-        ratio = getattr(made, what) / measured
-        seen = np.isfinite(ratio)
-        for family in sorted(set(points.family.tolist())):
-            groups = ["all", *(sorted(set(points.column(column)[points.family == family])) if column else [])]
-            for group in groups:
-                at = seen & (points.family == family)
-                if group != "all":
-                    at &= points.column(str(column)) == group
-                if at.any():
-                    off = np.abs(ratio[at] - 1)
-                    rows.append({
-                        "how": how, "family": family, "group": group, "what": what.removesuffix("_s"),
-                        "rows": int(at.sum()), "mape": float(off.mean()), "median": float(np.median(off)),
-                        "bias": float(np.median(ratio[at])),
-                    })  # fmt: skip
-
-
-def _intervals(
-    points: Points, made: Prediction
-) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str, str, str], float]]:
-    """The factor that holds nine of ten points of each left-out model, and what the other models' factor holds of it.
-
-    The second is the honest test: a model's points against the errors of the other models of its family.
-    """
-    intervals, covered = {}, {}
-    models = points.column("model")
-    for what in FIGURES:
-        off = np.abs(np.log(points.column(what).astype(float) / getattr(made, what)))
-        for family in sorted(set(points.family.tolist())):
-            mine = (points.family == family) & np.isfinite(off)
-            wide = {
-                model: float(np.quantile(off[mine & (models == model)], 0.9)) for model in sorted(set(models[mine]))
-            }
-            name = what.removesuffix("_s")
-            intervals[(name, family)] = float(np.exp(max(wide.values())))
-            for model in wide:
-                others = [width for other, width in wide.items() if other != model]
-                if others:
-                    inside = off[mine & (models == model)] <= max(others)
-                    covered[("one model left out", family, model, name)] = float(inside.mean())
-    return intervals, covered
