@@ -6,6 +6,7 @@ import json
 import sys
 from datetime import date
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,9 +90,13 @@ def workload(
     from distillcalc.decide.words import usd
     from distillcalc.errors import InputError
     from distillcalc.workload.files import save_text, workload_scenario_toml
-    from distillcalc.workload.logs import profile_logs
+    from distillcalc.workload.logs import find_sources, ingest, measure
+    from distillcalc.workload.logs.sources import MEASURED, keep_logs
 
-    profile = profile_logs(
+    if any(file is not None and file.exists() for file in (output, figure, rejects)):
+        keep_logs(find_sources(logs)[0], {"--output": output, "--figure": figure, "--rejects": rejects})
+    console = _console(as_json)
+    with ingest(
         logs,
         columns=_pairs(column or []),
         time_zone=time_zone,
@@ -99,9 +104,11 @@ def workload(
         max_rejected_share=max_rejected_share,
         memory_limit=memory_limit,
         tokenizer=tokenizer,
-    )
-    console = _console(as_json)
-    console.print(str(profile), markup=False, highlight=False)
+    ) as read:
+        profile = measure(read)
+        console.print(str(profile), markup=False, highlight=False)
+        if read.rejects_file is not None:
+            _show_rejects(console, read.rejects_file, read.rows_rejected, kept=read.kept_rejects is not None)
     bill = list_bill(profile.models, on=date.today())
     for line in bill:
         if line.model is not None:
@@ -125,7 +132,7 @@ def workload(
     made = profile.workload(**fields) if output is not None or (has_lengths and has_volume) else None
     if output is not None and made is not None:
         found = teacher or next((line.ref for line in bill if line.ref is not None), "")
-        save_text(workload_scenario_toml(made, found, f"Measured by distillcalc: {profile.headline}"), output)
+        save_text(workload_scenario_toml(made, found, f"{MEASURED.removeprefix('# ')}: {profile.headline}"), output)
         console.print(
             f"wrote {output}" + ("" if found else ": name the big model in [choices] before deciding"), markup=False
         )
@@ -138,6 +145,20 @@ def workload(
             "bill": [line.to_dict() for line in bill],
         }
         print(json.dumps(answer, default=str))
+
+
+def _show_rejects(console: Console, file: Path, count: int, *, kept: bool) -> None:
+    """The first rejected rows, and where all of them are or how to get them."""
+    if kept:
+        console.print(f"wrote {file}: all {count:,} rejected rows", markup=False, highlight=False)
+        return
+    with file.open(encoding="utf-8") as lines:
+        for reject in map(json.loads, islice(lines, 3)):
+            place = f"{reject['file']} line {reject['line']}"
+            console.print(
+                f"rejected: {place}: {reject['reason']}: {reject['text'][:80]!r}", markup=False, highlight=False
+            )
+    console.print(f"--rejects FILE writes all {count:,}", markup=False, highlight=False)
 
 
 def _trouble(scenario: Path) -> str:

@@ -21,12 +21,15 @@ from distillcalc.errors import InputError
 from distillcalc.workload.logs import expressions as sql
 from distillcalc.workload.logs.plans import Plan, Planner, first_line, select
 from distillcalc.workload.logs.rejects import rejected_rows, write_rejects
-from distillcalc.workload.logs.sources import Paths, Source, find_sources
+from distillcalc.workload.logs.sources import Paths, Source, find_sources, keep_logs
 from distillcalc.workload.logs.staging import Stage
 from distillcalc.workload.logs.tokens import BATCH, Tokenizer, how_to_give_one, token_counter
 
 if TYPE_CHECKING:
     import duckdb
+
+
+SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,9 @@ class Ingested:
         may the tokens be unknown. ``"counts"``: a relation ``counts(at, requests)``
     rows_read, rows_used, rows_rejected : the first is always the sum of the others. Blank lines are no rows
     reject_reasons : rows by reason, most first
-    rejects_file : JSONL with ``file``, ``line``, ``reason`` and ``text``; ``None`` where nothing was rejected
+    rejects_file : JSONL with ``file``, ``line``, ``reason`` and ``text``; ``None`` where nothing was rejected. Where no
+        file was given it lies in ``folder``, which goes when this is closed
+    reject_examples : file, line and reason of the first few
     notes : what a reader should know of the log, as sentences
     token_source : ``"counted"`` where tokens of some rows were counted from their texts
     """
@@ -59,11 +64,18 @@ class Ingested:
     token_source: Literal["logged", "counted"]
     sources: tuple[Source, ...] = field(default=(), repr=False)
     folder: Path | None = field(default=None, repr=False)
+    reject_examples: tuple[tuple[str, int | None, str], ...] = ()
 
     def __post_init__(self) -> None:
         """See to it that what was staged goes, even where nobody closes."""
         if self.folder is not None:
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    @property
+    def kept_rejects(self) -> Path | None:
+        """The file of the rejected rows, if it stays when this is closed."""
+        file = self.rejects_file
+        return None if file is None or (self.folder is not None and self.folder in file.parents) else file
 
     def close(self) -> None:
         """Close the connection and delete everything that was staged, texts included."""
@@ -116,6 +128,8 @@ def ingest(
         raise InputError(f"max_rejected_share must be between 0 and 1. Got {max_rejected_share}")
     _check_zone(time_zone)
     sources, notes = find_sources(paths)
+    if rejects is not None:
+        keep_logs(sources, {"rejects": Path(rejects)})
     folder = Path(tempfile.mkdtemp(prefix="distillcalc-logs-"))
     connection = None
     try:
@@ -145,8 +159,10 @@ def _configure(connection: duckdb.DuckDBPyConnection, folder: str, memory_limit:
     import duckdb
 
     try:
+        if not isinstance(memory_limit, str):
+            raise TypeError
         connection.execute(f"SET memory_limit = {sql.quote(memory_limit)}")
-    except duckdb.Error as error:
+    except (duckdb.Error, TypeError) as error:
         raise InputError(f"memory_limit must be a size such as '1GiB'. Got {memory_limit!r}") from error
     if threads is not None:
         if threads < 1:
@@ -154,6 +170,8 @@ def _configure(connection: duckdb.DuckDBPyConnection, folder: str, memory_limit:
         connection.execute(f"SET threads = {int(threads)}")
     connection.execute(f"SET temp_directory = {sql.quote(folder)}")
     connection.execute("SET TimeZone = 'UTC'")
+    # It makes IN a join with the list, and a join mixes up the order of rows: rejects and clocks go by that order.
+    connection.execute("SET disabled_optimizers = 'in_clause'")
     connection.execute("SET enable_progress_bar = false")
 
 
@@ -223,6 +241,9 @@ class _Reader:
             token_source="counted" if counted else "logged",
             sources=tuple(sources),
             folder=self.folder,
+            reject_examples=tuple(
+                (e["file"], e["line"], e["reason"]) for e in itertools.islice(self.rejected(), SHOWN)
+            ),
         )
 
     def clean_tables(self, plans: list[Plan]) -> int | None:
@@ -343,7 +364,7 @@ class _Reader:
             return
         examples = [
             f"{e['file']} line {e['line']}: {e['reason']}: {e['text'][:80]!r}"
-            for e in itertools.islice(self.rejected(), 3)
+            for e in itertools.islice(self.rejected(), SHOWN)
         ]
         where = f"All of them: {written}" if written else "rejects='rejects.jsonl' writes all of them to a file"
         limit = f"above max_rejected_share {self.max_rejected_share:.3g}" if used else "so none is left"

@@ -52,7 +52,9 @@ class Ingested(Protocol):
     @property
     def reject_reasons(self) -> dict[str, int]: ...
     @property
-    def rejects_file(self) -> Path | None: ...
+    def kept_rejects(self) -> Path | None: ...
+    @property
+    def reject_examples(self) -> tuple[tuple[str, int | None, str], ...]: ...
     @property
     def notes(self) -> list[str]: ...
     @property
@@ -79,7 +81,8 @@ def measure(ingested: Ingested) -> WorkloadProfile:
         rows_used=ingested.rows_used,
         rows_rejected=ingested.rows_rejected,
         reject_reasons=tuple(sorted(ingested.reject_reasons.items())),
-        rejects_file=None if ingested.rejects_file is None else str(ingested.rejects_file),
+        rejects_file=None if ingested.kept_rejects is None else str(ingested.kept_rejects),
+        reject_examples=ingested.reject_examples,
         token_source=ingested.token_source,
         notes=tuple(ingested.notes),
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import duckdb
 
 LONGEST_LINE = 16 << 20
+LONGEST_DOCUMENT = 1 << 30
 SAMPLE_ROWS = 1_000
 
 _NULLS = ("", "NULL", "null", "None", "NaN", "nan", "N/A", r"\N")  # what databases and pandas write
@@ -212,10 +213,7 @@ def _json_samples(source: Source) -> list[Any]:
     import duckdb
 
     try:
-        rows = duckdb.execute(
-            "SELECT json FROM read_json_objects(?, format='array', compression=?) LIMIT ?",
-            [str(source.path), source.compression, SAMPLE_ROWS],
-        ).fetchall()
+        rows = duckdb.execute(f"SELECT json FROM {_json_scan(source)} LIMIT {SAMPLE_ROWS}").fetchall()
     except duckdb.Error as error:
         raise InputError(f"{source.name} is not a valid JSON array: {first_line(error)}") from error
     return objects(text for (text,) in rows)
@@ -223,6 +221,17 @@ def _json_samples(source: Source) -> list[Any]:
 
 def _json_scan(source: Source) -> str:
     """The FROM item of a JSON log: a column ``json``, NULL where a line is not valid JSON. Blank lines are no rows."""
+    if source.wrapped:
+        # A page of so many objects may be as large as the file, which is unpacked at most 1,000-fold.
+        assert source.path is not None
+        largest = source.path.stat().st_size * (1 if source.compression == "none" else 1000)
+        key = f"$.{source.wrapped}"
+        return (
+            f"(SELECT unnest(CASE WHEN json_type(json, '{key}') = 'ARRAY' THEN json_extract(json, '{key}[*]') "
+            f"ELSE [json] END) AS json FROM read_json_objects({sql.quote(str(source.path))}, format='unstructured', "
+            f"compression={sql.quote(source.compression)}, "
+            f"maximum_object_size={min(max(4 * LONGEST_LINE, largest), LONGEST_DOCUMENT)}))"
+        )
     reader = "read_json_objects" if source.array else "read_ndjson_objects"
     options = "format='array'" if source.array else "ignore_errors=true"
     return (

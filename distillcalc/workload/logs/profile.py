@@ -35,6 +35,7 @@ class Source:
     rows_rejected: int
     reject_reasons: tuple[tuple[str, int], ...] = ()
     rejects_file: str | None = None
+    reject_examples: tuple[tuple[str, int | None, str], ...] = ()
     token_source: str = "logged"
     notes: tuple[str, ...] = ()
 

@@ -120,7 +120,7 @@ def _records(source: Source, broken: dict[int, tuple[int, str, str]]) -> Iterato
         yield record, begins, held
 
 
-_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+_QUOTED = re.compile(rb'"(?:[^"]|"")*+"')
 
 
 def _is_open(record: bytes, delimiter: bytes) -> bool:

@@ -26,7 +26,7 @@ from distillcalc.workload.logs.plans import (
 )
 from distillcalc.workload.logs.rejects import EXCERPT
 from distillcalc.workload.logs.schemas import Schema, recognise
-from distillcalc.workload.logs.sources import Source, open_lines
+from distillcalc.workload.logs.sources import Source, gzip_is_whole, open_lines
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,6 +56,7 @@ class Stage:
         self.connection, self.folder, self.planner = connection, folder, planner
         self.time_zone, self.notes = time_zone, notes
         self.read_as: dict[int, Source] = {}  # what each part of the staged rows was read from
+        self.damaged: dict[Path, bool] = {}
         self.parts = 0
 
     def read(self, plans: list[Plan]) -> list[Plan]:
@@ -84,8 +85,9 @@ class Stage:
 
         part = self.parts
         self.parts += 1
+        damaged = self.is_damaged(plan.source)
         try:
-            if mend or (plan.source.bom and plan.source.format == "jsonl"):
+            if mend or damaged or (plan.source.bom and plan.source.format == "jsonl"):
                 raise duckdb.InvalidInputException("to be read from a copy")
             self.insert(part, plan)
             self.read_as[part] = plan.source
@@ -96,9 +98,8 @@ class Stage:
                 or plan.source.array
                 or isinstance(error, duckdb.OutOfMemoryException)
             ):
-                raise InputError(
-                    f"{plan.source.name} cannot be read as {plan.source.format}: {first_line(error)}"
-                ) from error
+                said = "the gzip file is cut or damaged" if damaged else first_line(error)
+                raise InputError(f"{plan.source.name} cannot be read as {plan.source.format}: {said}") from error
             copy, cut = self.unpack(plan.source, part, mend=mend)
             table = plan.table.replace(sql.quote(str(plan.source.path)), sql.quote(str(copy.path)))
             table = table.replace(f"compression={sql.quote(plan.source.compression)}", "compression='none'")
@@ -113,6 +114,14 @@ class Stage:
             self.reject_cut_end(part, plan.source)
         return part
 
+    def is_damaged(self, source: Source) -> bool:
+        """Whether a gzip file is cut or does not fit its checksum: DuckDB may stop there without a word."""
+        if source.compression != "gzip" or source.path is None:
+            return False
+        if source.path not in self.damaged:
+            self.damaged[source.path] = not gzip_is_whole(source.path)
+        return self.damaged[source.path]
+
     def insert(self, part: int, plan: Plan) -> None:
         """Read and check the rows of one source."""
         self.connection.execute(f"INSERT INTO staged SELECT {part} AS part, * FROM ({select(plan, self.time_zone)})")
@@ -124,7 +133,7 @@ class Stage:
         """
         copy = self.folder / f"part-{part}.{source.format}"
         number, last, mended = 0, b"", 0
-        whole = source.compression != "gzip" or gzip_is_whole(source)
+        whole = not self.is_damaged(source)
         with copy.open("wb") as out:
             for line in open_lines(source):
                 if number:
@@ -247,18 +256,3 @@ class Stage:
         row = self.connection.execute(query).fetchone()
         assert row is not None
         return row
-
-
-def gzip_is_whole(source: Source) -> bool:
-    """Whether a gzip file can be unpacked to its end."""
-    import gzip
-    import zlib
-
-    assert source.path is not None
-    try:
-        with gzip.open(source.path) as stream:
-            while stream.read(1 << 20):
-                pass
-    except (EOFError, OSError, zlib.error):
-        return False
-    return True
