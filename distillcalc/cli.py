@@ -127,7 +127,7 @@ def workload(
         console.print(f"wrote {figure}", markup=False)
     given = {"input_tokens": input_tokens, "output_tokens": output_tokens, "requests_per_day": requests_per_day}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    has_lengths = profile.lengths is not None or {"input_tokens", "output_tokens"} <= set(fields)
+    has_lengths = profile.has_lengths or {"input_tokens", "output_tokens"} <= set(fields)
     has_volume = profile.volume.requests_per_day is not None or requests_per_day is not None
     made = profile.workload(**fields) if output is not None or (has_lengths and has_volume) else None
     if output is not None and made is not None:

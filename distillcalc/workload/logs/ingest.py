@@ -24,6 +24,7 @@ from distillcalc.workload.logs.rejects import rejected_rows, write_rejects
 from distillcalc.workload.logs.sources import Paths, Source, find_sources, keep_logs
 from distillcalc.workload.logs.staging import Stage
 from distillcalc.workload.logs.tokens import BATCH, Tokenizer, how_to_give_one, token_counter
+from distillcalc.workload.logs.wording import quote
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,7 +43,8 @@ class Ingested:
     schema : the schemas found, joined by ``" + "``
     kind : ``"requests"``: a relation ``requests`` with the columns of
         :data:`distillcalc.workload.logs.expressions.COLUMNS`, ``at`` in UTC. Unknown is NULL; only of a failed request
-        may the tokens be unknown. ``"counts"``: a relation ``counts(at, requests)``
+        may the tokens be unknown. ``"counts"``: a relation ``counts(at, requests,
+        input_tokens, output_tokens)``, the tokens sums of the period
     rows_read, rows_used, rows_rejected : the first is always the sum of the others. Blank lines are no rows
     reject_reasons : rows by reason, most first
     rejects_file : JSONL with ``file``, ``line``, ``reason`` and ``text``; ``None`` where nothing was rejected. Where no
@@ -161,14 +163,14 @@ def _configure(connection: duckdb.DuckDBPyConnection, folder: str, memory_limit:
     try:
         if not isinstance(memory_limit, str):
             raise TypeError
-        connection.execute(f"SET memory_limit = {sql.quote(memory_limit)}")
+        connection.execute(f"SET memory_limit = {quote(memory_limit)}")
     except (duckdb.Error, TypeError) as error:
         raise InputError(f"memory_limit must be a size such as '1GiB'. Got {memory_limit!r}") from error
     if threads is not None:
         if threads < 1:
             raise InputError(f"threads must be at least 1. Got {threads}")
         connection.execute(f"SET threads = {int(threads)}")
-    connection.execute(f"SET temp_directory = {sql.quote(folder)}")
+    connection.execute(f"SET temp_directory = {quote(folder)}")
     connection.execute("SET TimeZone = 'UTC'")
     # It makes IN a join with the list, and a join mixes up the order of rows: rejects and clocks go by that order.
     connection.execute("SET disabled_optimizers = 'in_clause'")
@@ -289,7 +291,7 @@ class _Reader:
                     f"{how_to_give_one()}"
                 )
             self.connection.execute(
-                f"UPDATE staged SET reason = {sql.quote(sql.NOT_COUNTED)} WHERE need AND reason IS NULL"
+                f"UPDATE staged SET reason = {quote(sql.NOT_COUNTED)} WHERE need AND reason IS NULL"
             )
             return 0
         count, name = counter
@@ -330,7 +332,7 @@ class _Reader:
         )
         if distinct < given:
             self.connection.execute(
-                f"UPDATE staged SET reason = {sql.quote(sql.DUPLICATE)} WHERE rowid IN (SELECT id FROM ("
+                f"UPDATE staged SET reason = {quote(sql.DUPLICATE)} WHERE rowid IN (SELECT id FROM ("
                 "SELECT rowid AS id, row_number() OVER (PARTITION BY request_id ORDER BY rowid) AS k FROM staged "
                 "WHERE reason IS NULL AND request_id IN (SELECT request_id FROM staged WHERE reason IS NULL "
                 "GROUP BY request_id HAVING count(*) > 1)) WHERE k > 1)"
@@ -391,7 +393,10 @@ class _Reader:
             self.connection.execute(f"CREATE {temporary} VIEW {kind} AS {' UNION ALL '.join(selects)}")
             return
         if kind == "counts":
-            self.connection.execute('CREATE VIEW counts AS SELECT "at", requests FROM staged WHERE reason IS NULL')
+            self.connection.execute(
+                'CREATE VIEW counts AS SELECT "at", requests, input_tokens, output_tokens FROM staged '
+                "WHERE reason IS NULL"
+            )
             return
         made = {"prompt_hash": "CASE WHEN prompt IS NOT NULL THEN md5_number_lower(prompt) END AS prompt_hash"}
         listed = ", ".join(made.get(column, sql.name(column)) for column in sql.COLUMNS)

@@ -91,7 +91,11 @@ def measure(ingested: Ingested) -> WorkloadProfile:
         if not requests:
             raise InputError(f"the log holds no request: every count of {ingested.rows_used:,} rows is 0")
         volume, cycle, arrivals = measure_counts(connection)
-        return WorkloadProfile(source, volume, cycle, arrivals, None, Tokens(), Repeats(), None, Failures(), models=())
+        means = Tokens(
+            *(None, None),
+            *(_mean_of_counts(connection, figure) for figure in ("input_tokens", "output_tokens")),
+        )
+        return WorkloadProfile(source, volume, cycle, arrivals, None, means, Repeats(), None, Failures(), models=())
     models, totals = _models(connection)
     if not totals["requests"]:
         raise InputError("the log holds no request. Read 0 rows that could be used")
@@ -120,6 +124,16 @@ def measure(ingested: Ingested) -> WorkloadProfile:
 
 def _rows(connection: DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
     return connection.execute(query).fetchall()
+
+
+def _mean_of_counts(connection: DuckDBPyConnection, figure: str) -> float | None:
+    """Mean tokens a request, of the periods that log their sum."""
+    columns = [row[0] for row in _rows(connection, "DESCRIBE counts")]
+    if figure not in columns:
+        return None
+    query = f"SELECT coalesce(sum({figure}), 0), coalesce(sum(requests), 0) FROM counts WHERE {figure} IS NOT NULL"
+    total, requests = _rows(connection, query)[0]
+    return _ratio(total, requests) if total else None
 
 
 def _ratio(total: float, known: int) -> float | None:

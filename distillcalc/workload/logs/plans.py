@@ -12,6 +12,7 @@ from distillcalc.errors import InputError
 from distillcalc.workload.logs import expressions as sql
 from distillcalc.workload.logs.schemas import Columns, Schema, flatten, from_mapping, norm, recognise, unknown_schema
 from distillcalc.workload.logs.sources import Source, head_lines
+from distillcalc.workload.logs.wording import quote, words
 
 if TYPE_CHECKING:
     import duckdb
@@ -70,10 +71,16 @@ class Planner:
     def json_plan(self, source: Source, schema: Schema, samples: list[Any]) -> Plan:
         """Expressions over the list of all values that the schema may need, so each line is parsed once for them."""
         paths = list(dict.fromkeys(path for found in schema.paths.values() for path in found))
-        listed = ", ".join(sql.quote(sql.json_path(path)) for path in paths)
+        listed = ", ".join(quote(sql.json_path(path)) for path in paths)
         table = f"(SELECT json, json_extract_string(json, [{listed}]) AS x FROM {_json_scan(source)})"
         at = {path: i + 1 for i, path in enumerate(paths)}
-        values = {f: tuple(sql.Value(f"x[{at[path]}]") for path in found) for f, found in schema.paths.items()}
+        values = {
+            figure: tuple(
+                sql.Value(f"x[{at[path]}]", nested=f"json_type(json, {quote(sql.json_path(path))}) = 'OBJECT'")
+                for path in found
+            )
+            for figure, found in schema.paths.items()
+        }
         columns = _json_columns(samples)
         errors = {norm(".".join(path)) for path in schema.paths.get("error", ())}
         return Plan(source, schema, values, table, error_logged=bool(errors & set(columns)))
@@ -81,7 +88,7 @@ class Planner:
     def otlp_plan(self, source: Source, schema: Schema, spans: list[Any]) -> Plan:
         """As :meth:`json_plan` for OTLP JSON: many spans a line, their attributes a list of keys and values."""
         paths = list(dict.fromkeys(path for found in schema.paths.values() for path in found))
-        listed = ", ".join(sql.quote(sql.json_path(path)) for path in paths)
+        listed = ", ".join(quote(sql.json_path(path)) for path in paths)
         typed = ", ".join(f"a ->> '$.value.{kind}Value'" for kind in ("string", "int", "double", "bool"))
         table = (
             f"(SELECT place, json, json_extract_string(json, [{listed}]) AS x, "
@@ -94,7 +101,7 @@ class Planner:
         values = {
             figure: tuple(
                 sql.Value(
-                    f"attributes[list_position(keys, {sql.quote('.'.join(path[1:]))})]"
+                    f"attributes[list_position(keys, {quote('.'.join(path[1:]))})]"
                     if path[0] == "attributes"
                     else f"x[{paths.index(path) + 1}]"
                 )
@@ -136,15 +143,15 @@ class Planner:
             self.connection.register(f"frame_{number}", source.frame)
             return f"frame_{number}"
         if source.format == "parquet":
-            return f"read_parquet({sql.quote(str(source.path))})"
+            return f"read_parquet({quote(str(source.path))})"
         header = csv_header(source)
-        listed = ", ".join(f"{sql.quote(column)}: 'VARCHAR'" for column in header)
+        listed = ", ".join(f"{quote(column)}: 'VARCHAR'" for column in header)
         quoting = "'\"'" if source.quoted else "''"
         return (
-            f"read_csv({sql.quote(str(source.path))}, auto_detect=false, header=true, columns={{{listed}}}, "
-            f"delim={sql.quote(source.delimiter)}, quote={quoting}, escape={quoting}, "
-            f"compression={sql.quote(source.compression)}, max_line_size={LONGEST_LINE}, "
-            f"buffer_size={2 * LONGEST_LINE}, nullstr=[{sql.words(_NULLS)}], store_rejects=true, "
+            f"read_csv({quote(str(source.path))}, auto_detect=false, header=true, columns={{{listed}}}, "
+            f"delim={quote(source.delimiter)}, quote={quoting}, escape={quoting}, "
+            f"compression={quote(source.compression)}, max_line_size={LONGEST_LINE}, "
+            f"buffer_size={2 * LONGEST_LINE}, nullstr=[{words(_NULLS)}], store_rejects=true, "
             "rejects_table='csv_errors', rejects_scan='csv_scans', rejects_line_size_limit=100000)"
         )
 
@@ -228,14 +235,14 @@ def _json_scan(source: Source) -> str:
         key = f"$.{source.wrapped}"
         return (
             f"(SELECT unnest(CASE WHEN json_type(json, '{key}') = 'ARRAY' THEN json_extract(json, '{key}[*]') "
-            f"ELSE [json] END) AS json FROM read_json_objects({sql.quote(str(source.path))}, format='unstructured', "
-            f"compression={sql.quote(source.compression)}, "
+            f"ELSE [json] END) AS json FROM read_json_objects({quote(str(source.path))}, format='unstructured', "
+            f"compression={quote(source.compression)}, "
             f"maximum_object_size={min(max(4 * LONGEST_LINE, largest), LONGEST_DOCUMENT)}))"
         )
     reader = "read_json_objects" if source.array else "read_ndjson_objects"
     options = "format='array'" if source.array else "ignore_errors=true"
     return (
-        f"{reader}({sql.quote(str(source.path))}, {options}, compression={sql.quote(source.compression)}, "
+        f"{reader}({quote(str(source.path))}, {options}, compression={quote(source.compression)}, "
         f"maximum_object_size={4 * LONGEST_LINE})"
     )
 

@@ -152,10 +152,15 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Means per request of what not every log has [tokens]; None is unknown, never 0."""
+    """Means per request of what not every log has [tokens]; None is unknown, never 0.
+
+    ``input`` and ``output`` are of a log of counts that has the sums of tokens, and no lengths.
+    """
 
     cached: float | None = None
     reasoning: float | None = None
+    input: float | None = None
+    output: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +255,11 @@ class WorkloadProfile:
         """Where each field of :meth:`workload` comes from, those included that the log could not tell."""
         return {name: origin for name, (_, origin) in self._measured.items()}
 
+    @property
+    def has_lengths(self) -> bool:
+        """Whether the log says how long requests and answers are."""
+        return self.lengths is not None or None not in (self.tokens.input, self.tokens.output)
+
     def provenance_of(self, **fields: Any) -> dict[str, Provenance]:
         """The same for the Workload that ``workload(**fields)`` makes: what is given is no longer measured."""
         found = self.provenance
@@ -266,8 +276,9 @@ class WorkloadProfile:
             self.lengths is None
             and not {"input_tokens", "output_tokens"} <= set(fields)
             and "length_sample" not in fields
+            and not {"input_tokens", "output_tokens"} <= {*known, *fields}
         ):
-            missing = [name for name in ("input_tokens", "output_tokens") if name not in fields]
+            missing = [name for name in ("input_tokens", "output_tokens") if name not in {*known, *fields}]
             why = (
                 "holds only counts of requests" if self.source.kind == "counts" else "has no request with token counts"
             )
@@ -320,6 +331,9 @@ class WorkloadProfile:
                 self.lengths.sample,
                 measured(f"joint lengths in {len(self.lengths.sample):,} weighted points, tokens {how}"),
             )
+        for side, mean in (("input_tokens", self.tokens.input), ("output_tokens", self.tokens.output)):
+            if mean is not None:
+                found[side] = mean, measured("sum of the tokens / requests: all of one length")
         found |= self._prefix_fields(measured)
         if self.tokens.reasoning is not None:
             found["reasoning_tokens"] = self.tokens.reasoning, measured("mean per request that logs them")
@@ -354,11 +368,14 @@ class WorkloadProfile:
             return {}
         # A hair below the mean, which the sample gives back only to rounding.
         most = self.lengths.input.mean * (1 - 1e-9)
+        cached = self.tokens.cached or 0.0
         if self.prefixes is not None:
             shared = self.prefixes
             what = f"common prefix of {_families(shared.families)} of prompts, {shared.mean_characters:,.0f} characters"
+            if cached > shared.mean_tokens:
+                what = f"mean cached tokens as logged; more than the {what}, as tools and images are no text"
             return {
-                "cacheable_prefix_tokens": (min(shared.mean_tokens, most), measured(what)),
+                "cacheable_prefix_tokens": (min(max(shared.mean_tokens, cached), most), measured(what)),
                 "distinct_prefixes": (
                     max(shared.effective, 1.0),
                     measured(f"families of prompts weighted by shared tokens; {shared.families:,} in all"),
@@ -401,7 +418,9 @@ class WorkloadProfile:
         found += [("trend", volume.trend.statement), ("daily cycle", self.cycle.statement)]
         found.append(("arrivals", self._arrivals_sentence()))
         if self.lengths is None:
-            found.append(("lengths", "unknown: the log has no token counts"))
+            sums = [(side, mean) for side, mean in (("in", self.tokens.input), ("out", self.tokens.output)) if mean]
+            told = ", ".join(f"{mean:,.0f} tokens {side} on average" for side, mean in sums)
+            found.append(("lengths", f"unknown but for {told}" if sums else "unknown: the log has no token counts"))
         else:
             for name, side in (("input", self.lengths.input), ("output", self.lengths.output)):
                 shown = ", ".join(f"{level} {side.quantile(level):,.0f}" for level in ("p50", "p95", "p99"))

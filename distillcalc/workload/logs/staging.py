@@ -27,6 +27,7 @@ from distillcalc.workload.logs.plans import (
 from distillcalc.workload.logs.rejects import EXCERPT
 from distillcalc.workload.logs.schemas import Schema, recognise
 from distillcalc.workload.logs.sources import Source, gzip_is_whole, open_lines
+from distillcalc.workload.logs.wording import quote, words
 
 if TYPE_CHECKING:
     import duckdb
@@ -101,8 +102,8 @@ class Stage:
                 said = "the gzip file is cut or damaged" if damaged else first_line(error)
                 raise InputError(f"{plan.source.name} cannot be read as {plan.source.format}: {said}") from error
             copy, cut = self.unpack(plan.source, part, mend=mend)
-            table = plan.table.replace(sql.quote(str(plan.source.path)), sql.quote(str(copy.path)))
-            table = table.replace(f"compression={sql.quote(plan.source.compression)}", "compression='none'")
+            table = plan.table.replace(quote(str(plan.source.path)), quote(str(copy.path)))
+            table = table.replace(f"compression={quote(plan.source.compression)}", "compression='none'")
             self.insert(part, replace(plan, table=table))
             self.read_as[part] = plan.source
             if cut is not None:
@@ -166,7 +167,7 @@ class Stage:
             f"INSERT INTO broken SELECT {part}, line, greatest(1, "
             r"len(regexp_extract_all(text, '[^\n]*[^\s][^\n]*'))), "
             + "CASE "
-            + " ".join(f"WHEN error = {sql.quote(e)} THEN {sql.quote(r)}" for e, r in _CSV_ERRORS.items())
+            + " ".join(f"WHEN error = {quote(e)} THEN {quote(r)}" for e, r in _CSV_ERRORS.items())
             + " ELSE 'not valid CSV: ' || lower(error) END, text FROM ("
             "SELECT line, min(CAST(error_type AS VARCHAR)) AS error, any_value(csv_line) AS text "
             r"FROM csv_errors GROUP BY line) WHERE error <> 'MISSING COLUMNS' OR regexp_matches(text, '[^\s\x0b]')"
@@ -183,7 +184,7 @@ class Stage:
         broken = texts.fetchone()
         if not (last and broken and broken[0].strip().endswith(last)):
             self.connection.execute(
-                f"UPDATE staged SET reason = {sql.quote(_CUT)} WHERE reason IS NULL "
+                f"UPDATE staged SET reason = {quote(_CUT)} WHERE reason IS NULL "
                 f"AND rowid = (SELECT max(rowid) FROM staged WHERE part = {part})"
             )
 
@@ -192,7 +193,7 @@ class Stage:
         part = max(self.read_as)
         left = (sql.TIME_MISSING, "input_tokens is missing", "output_tokens is missing")
         lines = self.connection.execute(
-            f"SELECT raw FROM staged WHERE part = {part} AND reason IN ({sql.words(left)}) LIMIT {SAMPLE_ROWS}"
+            f"SELECT raw FROM staged WHERE part = {part} AND reason IN ({words(left)}) LIMIT {SAMPLE_ROWS}"
         ).fetchall()
         if not lines:
             return plan
@@ -214,7 +215,7 @@ class Stage:
     def mend(self, plan: Plan) -> None:
         """Read a CSV with quotes again where it is not UTF-8: DuckDB then loses count of its lines."""
         part = max(self.read_as)
-        spoilt = sql.quote(_CSV_ERRORS["INVALID ENCODING"])
+        spoilt = quote(_CSV_ERRORS["INVALID ENCODING"])
         if self.one(f"SELECT count(*) FROM broken WHERE part = {part} AND reason = {spoilt}")[0]:
             self.stage_one(plan, mend=True)
             self.drop_part(part)
