@@ -130,6 +130,8 @@ def workload(
     has_lengths = profile.has_lengths or {"input_tokens", "output_tokens"} <= set(fields)
     has_volume = profile.volume.requests_per_day is not None or requests_per_day is not None
     made = profile.workload(**fields) if output is not None or (has_lengths and has_volume) else None
+    for remark in profile.remarks(made) if made is not None else ():
+        console.print(remark, markup=False, highlight=False)
     if output is not None and made is not None:
         found = teacher or next((line.ref for line in bill if line.ref is not None), "")
         save_text(workload_scenario_toml(made, found, f"{MEASURED.removeprefix('# ')}: {profile.headline}"), output)

@@ -193,6 +193,7 @@ class _Reader:
         self.max_rejected_share, self.notes = max_rejected_share, notes
         self.planner = Planner(connection, columns)
         self.stage: Stage | None = None  # None: every source is read where it lies
+        self.oddities: list[str] = []  # those of them with statuses that are not understood
 
     def read(
         self,
@@ -226,6 +227,7 @@ class _Reader:
         )
         self.stop_if_too_many(reasons, used, rejects_file if rejects is not None else None)
         self.publish(plans, kind)
+        self.note_rows(plans, reasons)
         self.note_clocks(kind)
         names = dict.fromkeys(part for plan in plans for part in plan.schema.name.split(" + "))
         if len(names) > 1:
@@ -255,9 +257,12 @@ class _Reader:
         total = 0
         for plan in plans:
             checked = select(plan, self.time_zone)
-            rows, used, needed = self.one(
-                f"SELECT count(*), count(*) FILTER (reason IS NULL), count(*) FILTER (need) FROM ({checked})"
+            rows, used, needed, odd = self.one(
+                "SELECT count(*), count(*) FILTER (reason IS NULL), count(*) FILTER (need), count(odd_status) "
+                f"FROM ({checked})"
             )
+            if odd:
+                self.oddities.append(checked)
             if used < rows or needed or not rows:
                 return None
             total += int(rows)
@@ -401,6 +406,28 @@ class _Reader:
         made = {"prompt_hash": "CASE WHEN prompt IS NOT NULL THEN md5_number_lower(prompt) END AS prompt_hash"}
         listed = ", ".join(made.get(column, sql.name(column)) for column in sql.COLUMNS)
         self.connection.execute(f"CREATE VIEW requests AS SELECT {listed} FROM staged WHERE reason IS NULL")
+
+    def note_rows(self, plans: list[Plan], reasons: dict[str, int]) -> None:
+        """Note what is particular to some rows or schemas."""
+        if cached := reasons.get(sql.FROM_CACHE):
+            self.notes.append(
+                f"{cached:,} rows were answered from a cache without a model call: not counted as requests"
+            )
+        if any("openai-batch" in plan.schema.name for plan in plans):
+            self.notes.append(
+                "the times of a batch are when the provider ran it: volume over time, cycle and burstiness do not say "
+                "when requests came"
+            )
+        rows = ["SELECT * FROM staged WHERE reason IS NULL"] if self.stage is not None else self.oddities
+        if rows:
+            odd = self.connection.execute(
+                f"SELECT odd_status, count(*) AS n FROM ({' UNION ALL BY NAME '.join(rows)}) "
+                "WHERE odd_status IS NOT NULL GROUP BY odd_status ORDER BY n DESC, odd_status"
+            ).fetchall()
+            told = ", ".join(f"{word!r} ({n:,} rows)" for word, n in odd[:6])
+            self.notes += [f"status words that are not understood, so their outcome is unknown: {told}"] if odd else []
+        if self.stage is not None and (media := self.one("SELECT count(*) FILTER (media) FROM staged")[0]):
+            self.notes.append(f"{media:,} prompts have images or other files, whose tokens are not counted")
 
     def note_clocks(self, kind: str) -> None:
         """Note clocks that run backwards, zones that are mixed, and times that have no date."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from distillcalc.errors import InputError
 from distillcalc.workload.logs.compress import Marginal, fitting_bins, joined, rank_correlation
+from distillcalc.workload.logs.expressions import FAILED_WITHOUT_TIME
 from distillcalc.workload.logs.profile import (
     Failures,
     Lengths,
@@ -117,6 +118,7 @@ def measure(ingested: Ingested) -> WorkloadProfile:
             failed=totals["failed"],
             known=totals["failed_known"],
             hashed=hashed,
+            undated=ingested.reject_reasons.get(FAILED_WITHOUT_TIME, 0),
         ),
         models=models,
     )

@@ -83,7 +83,9 @@ class Planner:
         }
         columns = _json_columns(samples)
         errors = {norm(".".join(path)) for path in schema.paths.get("error", ())}
-        return Plan(source, schema, values, table, error_logged=bool(errors & set(columns)))
+        # Bedrock leaves the code out where there is no error.
+        error_logged = bool(errors & set(columns)) or schema.name == "bedrock-invocations"
+        return Plan(source, schema, values, table, error_logged=error_logged)
 
     def otlp_plan(self, source: Source, schema: Schema, spans: list[Any]) -> Plan:
         """As :meth:`json_plan` for OTLP JSON: many spans a line, their attributes a list of keys and values."""

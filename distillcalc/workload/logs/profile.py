@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NARROW_TREND = 0.05  # width of the 95% interval of growth_per_month below which "no growth" is a finding
 MOST_MODELS_SHOWN = 8
+COMPOUNDED = "compounded over the horizon"
 SECONDS_PER_DAY = 86_400.0
 
 
@@ -195,10 +196,15 @@ class Prefixes:
 
 @dataclasses.dataclass(frozen=True)
 class Failures:
-    """Share of requests that failed, and of those that are a retry (same prompt within 60 s after a failure)."""
+    """Share of requests that failed, and of those that are a retry (same prompt within 60 s after a failure).
+
+    ``undated`` failed requests have no time, as in the output of a batch: in ``failed``, not in ``failed_dated``.
+    """
 
     failed: float | None = None
     retries: float | None = None
+    failed_dated: float | None = None
+    undated: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,10 +309,11 @@ class WorkloadProfile:
 
         found: dict[str, tuple[Any, Provenance]] = {}
         level, growth = self.volume.requests_per_day, self._growth
-        answered = 1 - (self.failures.failed or 0.0)
+        failed = self.failures.failed_dated or 0.0  # of the requests that are counted in the volume
+        answered = 1 - failed
         counted = f"{self.volume.requests:,} requests in {_duration(self.volume.span_s)}"
-        if self.failures.failed:
-            counted += f", less the {self.failures.failed:.2%} that failed"
+        if failed:
+            counted += f", less the {failed:.2%} that failed"
         if level is not None and level * answered > 0:
             level *= answered
             if growth:
@@ -316,7 +323,7 @@ class WorkloadProfile:
                 counted += "; carried along the trend to the end of the log"
             found["requests_per_day"] = level, measured(counted)
         if growth is not None:
-            found["growth_per_month"] = growth, measured(self.volume.trend.statement)
+            found["growth_per_month"] = growth, measured(f"{self.volume.trend.statement}; {COMPOUNDED}")
         else:
             found["growth_per_month"] = None, assumed(f"no growth: {self.volume.trend.statement}")
         if self.cycle.kind == "none":
@@ -391,6 +398,21 @@ class WorkloadProfile:
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         plain["provenance"] = {name: origin.to_dict() for name, origin in self.provenance.items()}
         return plain
+
+    def remarks(self, workload: Workload) -> list[str]:
+        """What a reader should know of a Workload that was made of this: growth that goes on, a start after the log."""
+        found = []
+        if workload.growth_per_month and workload.growth_per_month == self._growth:
+            total = (1 + self._growth) ** workload.horizon_months
+            found.append(
+                f"growth of {self._growth:+.1%} a month was measured and is {COMPOUNDED}: "
+                f"{total:.3g} times after {workload.horizon_months:g} months. growth_per_month = 0 holds the volume"
+            )
+        gap = (workload.start - self.volume.last.date()).days if self.volume.dated else 0
+        if gap > 1:
+            grows = "; growth in between is not in its volume" if workload.growth_per_month else ""
+            found.append(f"the workload starts on {workload.start}, {gap:,} days after the end of the log{grows}")
+        return found
 
     def figure(self) -> Figure:
         """Four panels: volume over time, lengths, arrivals, repeats."""
@@ -502,7 +524,8 @@ class WorkloadProfile:
             found.append(("failures", "unknown: outcomes are not logged"))
         else:
             retried = "retries unknown" if failures.retries is None else f"{failures.retries:.2%} are retries"
-            found.append(("failures", f"{failures.failed:.2%} failed; {retried}"))
+            undated = f" ({failures.undated:,} of them without a time)" if failures.undated else ""
+            found.append(("failures", f"{failures.failed:.2%} failed{undated}; {retried}"))
         return found
 
     @property
