@@ -85,6 +85,11 @@ class Value:
         return raw_text(self.sql if self.type == "VARCHAR" else f"CAST({self.sql} AS VARCHAR)", self.nested)
 
     @property
+    def money(self) -> str:
+        """As a DOUBLE, with or without a sign for dollars."""
+        return self.number if self.is_number else f"TRY_CAST(ltrim({self.sql}, '$ ') AS DOUBLE)"
+
+    @property
     def number(self) -> str:
         """As a DOUBLE, NULL where it is none."""
         if not self.is_number:
@@ -194,7 +199,8 @@ def rows(
     numbers = ["input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "requests"]
     for figure in numbers:
         found = values.get(figure, ())
-        first.append(f"{coalesced([v.number for v in found], 'DOUBLE')} AS n_{figure}")
+        read = [v.money if figure == "cost_usd" else v.number for v in found]
+        first.append(f"{coalesced(read, 'DOUBLE')} AS n_{figure}")
         if all(v.is_number for v in found):
             first.append(f"{coalesced([v.number for v in found], 'DOUBLE')} IS NOT NULL AS has_{figure}")
         else:
@@ -295,7 +301,7 @@ def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_log
         in_otel = schema.name.startswith("otel")
         leading = rf"nullif(regexp_extract({text}, '^([1-5]\d\d)\b', 1), '')"  # of "429 Too Many Requests"
         code = value.number if value.is_number else f"TRY_CAST(coalesce({leading}, {text}) AS DOUBLE)"
-        by_number = f"WHEN {code} >= 400 THEN true WHEN {code} >= 100 THEN false " + (
+        by_number = f"WHEN {code} BETWEEN 400 AND 599 THEN true WHEN {code} BETWEEN 100 AND 399 THEN false " + (
             f"WHEN {code} = 2 THEN true WHEN {code} IN (0, 1) THEN false"
             if in_otel
             else f"WHEN {code} = 1 THEN {yes} WHEN {code} = 0 THEN {no}"
@@ -367,8 +373,8 @@ def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
     ]
     if counts:
         return _case([*cases, ("NOT has_requests", "requests is missing"), *_number_cases("requests")])
-    for figure in ("input_tokens", "output_tokens"):
-        cases.append((f"NOT has_{figure} AND NOT need AND NOT coalesce(failed, false)", f"{figure} is missing"))
+    for figure, text in (("input_tokens", "prompt"), ("output_tokens", "response")):
+        cases.append((f"NOT has_{figure} AND {text} IS NULL AND NOT coalesce(failed, false)", f"{figure} is missing"))
         cases += _number_cases(figure)
     for figure in ("cached_tokens", "reasoning_tokens"):
         cases += _number_cases(figure)

@@ -418,7 +418,7 @@ class _Reader:
                 "the times of a batch are when the provider ran it: volume over time, cycle and burstiness do not say "
                 "when requests came"
             )
-        rows = ["SELECT * FROM staged WHERE reason IS NULL"] if self.stage is not None else self.oddities
+        rows = ["SELECT * FROM staged"] if self.stage is not None else self.oddities
         if rows:
             odd = self.connection.execute(
                 f"SELECT odd_status, count(*) AS n FROM ({' UNION ALL BY NAME '.join(rows)}) "

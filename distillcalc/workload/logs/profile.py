@@ -402,16 +402,19 @@ class WorkloadProfile:
     def remarks(self, workload: Workload) -> list[str]:
         """What a reader should know of a Workload that was made of this: growth that goes on, a start after the log."""
         found = []
-        if workload.growth_per_month and workload.growth_per_month == self._growth:
-            total = (1 + self._growth) ** workload.horizon_months
+        grows = workload.growth_per_month == self._growth != 0
+        total = (1 + workload.growth_per_month) ** workload.horizon_months
+        if grows and abs(total - 1) >= 0.01:
             found.append(
-                f"growth of {self._growth:+.1%} a month was measured and is {COMPOUNDED}: "
+                f"growth of {workload.growth_per_month:+.1%} a month was measured and is {COMPOUNDED}: "
                 f"{total:.3g} times after {workload.horizon_months:g} months. growth_per_month = 0 holds the volume"
             )
         gap = (workload.start - self.volume.last.date()).days if self.volume.dated else 0
-        if gap > 1:
-            grows = "; growth in between is not in its volume" if workload.growth_per_month else ""
-            found.append(f"the workload starts on {workload.start}, {gap:,} days after the end of the log{grows}")
+        if gap > 31 or (gap > 1 and grows):
+            found.append(
+                f"the workload starts on {workload.start}, {gap:,} days after the end of the log"
+                + ("; its growth in between is not in the volume" if grows else "")
+            )
         return found
 
     def figure(self) -> Figure:

@@ -38,15 +38,15 @@ def written_time(t: str, zone: str) -> tuple[str, str]:
         f"ELSE coalesce(nullif({word}, ''), '?') END"
     )
     names = ", ".join(f"'{name}'" for name in (*OFFSETS, *SHORT_NAMES))
-    offsets = " ".join(f"WHEN '{name}' THEN '{offset}'" for name, offset in OFFSETS.items())
+    bare = f"rtrim(left({t}, strlen({t}) - strlen(zone)))"
+    offsets = " ".join(f"WHEN '{name}' THEN {bare} || '{offset}'" for name, offset in OFFSETS.items())
     at = (
         f"coalesce(CASE WHEN zone = '' THEN {in_utc(f'TRY_CAST({t} AS TIMESTAMP)', zone)} "
         f"WHEN zone = 'Z' THEN TRY_CAST({t} AS TIMESTAMP) "
         f"WHEN upper(zone) IN ('AM', 'PM') THEN {in_utc(_of_twelve_hours(t), zone)} "
         f"WHEN zone[1] IN ('+', '-') THEN timezone('UTC', TRY_CAST({t} AS TIMESTAMPTZ)) "
         f"WHEN regexp_full_match(zone, '[A-Za-z]{{1,4}}') AND upper(zone) NOT IN ({names}) THEN NULL "
-        f"ELSE timezone('UTC', TRY_CAST(left({t}, strlen({t}) - strlen(zone)) || "
-        f"CASE upper(zone) {offsets} ELSE zone END AS TIMESTAMPTZ)) END, "
+        f"ELSE timezone('UTC', TRY_CAST(CASE upper(zone) {offsets} ELSE {t} END AS TIMESTAMPTZ)) END, "
         f"{from_epoch(f'TRY_CAST({t} AS DOUBLE)')}, {_from_other_forms(t, zone)})"
     )
     return at, written
