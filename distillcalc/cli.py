@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
 from itertools import islice
@@ -93,18 +96,23 @@ def workload(
     from distillcalc.workload.logs import find_sources, ingest, measure
     from distillcalc.workload.logs.sources import MEASURED, keep_logs
 
+    if teacher:
+        _catalog(None).price_ref(teacher)
     if any(file is not None and file.exists() for file in (output, figure, rejects)):
         keep_logs(find_sources(logs)[0], {"--output": output, "--figure": figure, "--rejects": rejects})
     console = _console(as_json)
-    with ingest(
-        logs,
-        columns=_pairs(column or []),
-        time_zone=time_zone,
-        rejects=rejects,
-        max_rejected_share=max_rejected_share,
-        memory_limit=memory_limit,
-        tokenizer=tokenizer,
-    ) as read:
+    with (
+        _in_options(),
+        ingest(
+            logs,
+            columns=_pairs(column or []),
+            time_zone=time_zone,
+            rejects=rejects,
+            max_rejected_share=max_rejected_share,
+            memory_limit=memory_limit,
+            tokenizer=tokenizer,
+        ) as read,
+    ):
         profile = measure(read)
         console.print(str(profile), markup=False, highlight=False)
         if read.rejects_file is not None:
@@ -149,6 +157,26 @@ def workload(
         print(json.dumps(answer, default=str))
 
 
+@contextmanager
+def _in_options() -> Iterator[None]:
+    """Errors of the library's arguments in the words of the command's options."""
+    from distillcalc.errors import InputError
+
+    def pairs(mapping: re.Match[str]) -> str:
+        return " ".join(f"--column {k}={v}" for k, v in re.findall(r"'([^']*)': '([^']*)'", mapping[1]))
+
+    try:
+        yield
+    except InputError as error:
+        said = re.sub(r"columns=\{(.*?)\}", pairs, str(error))
+        said = re.sub(r"\b(rejects|tokenizer)='([^']*)'", r"--\1 \2", said)
+        said = said.replace("columns maps ", "--column maps ").replace("columns must also", "--column must also")
+        said = said.replace(", or set threads=1", "")
+        said = re.sub(r"\b(max_rejected_share|memory_limit|time_zone)\b", lambda m: "--" + m[1].replace("_", "-"), said)
+        said = re.sub(r"^tokenizer must", "--tokenizer must", said)
+        raise type(error)(said) from error
+
+
 def _show_rejects(console: Console, file: Path, count: int, *, kept: bool) -> None:
     """The first rejected rows, and where all of them are or how to get them."""
     if kept:
@@ -185,7 +213,7 @@ def _pairs(columns: list[str]) -> dict[str, str] | None:
     pairs: dict[str, str] = {}
     for text in columns:
         name, _, held_in = text.partition("=")
-        if not name or not held_in:
+        if not name or "=" not in text:
             raise InputError(f"--column is written figure=column, such as input_tokens=usage.in. Got {text!r}")
         pairs[name] = held_in
     return pairs or None

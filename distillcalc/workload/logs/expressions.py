@@ -257,6 +257,7 @@ def rows(
         "zone": "zone",
         "media": media,
         "odd_status": "odd_status",
+        "odd_time": f"CASE WHEN reason = {quote(TIME_UNREADABLE)} THEN left(CAST(t AS VARCHAR), 60) END",
         "place": "place",
         "reason": "reason",
         "raw": "CASE WHEN reason IS NOT NULL THEN whole END",

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distillcalc.errors import InputError
 from distillcalc.workload.logs import expressions as sql
-from distillcalc.workload.logs.plans import Plan, Planner, first_line, select
+from distillcalc.workload.logs.plans import Plan, Planner, first_line, out_of_memory, select
 from distillcalc.workload.logs.rejects import rejected_rows, write_rejects
+from distillcalc.workload.logs.schemas import UnknownSchema
 from distillcalc.workload.logs.sources import Paths, Source, find_sources, keep_logs
 from distillcalc.workload.logs.staging import Stage
+from distillcalc.workload.logs.times import FORMS
 from distillcalc.workload.logs.tokens import BATCH, Tokenizer, how_to_give_one, token_counter
 from distillcalc.workload.logs.wording import quote
 
@@ -109,8 +111,8 @@ def ingest(
     ----------
     paths : a file, folder, glob or DataFrame, or several
     columns : which column or dotted key holds which figure, ``{"at": "when", "input_tokens": "usage.in"}``; figures are
-        those of :data:`distillcalc.workload.logs.schemas.FIELDS`
-    memory_limit : what DuckDB may take; beyond it, it works on disk in the temporary folder
+        those of :data:`distillcalc.workload.logs.schemas.FIELDS`. Empty: the figure is not read
+    memory_limit : what DuckDB may take; beyond it, it works on disk in the temporary folder. JSON needs 512MiB
     threads : how many; ``None``: as many as there are cores
     max_rejected_share : above this share of rejected rows, in 0..1, nothing is returned. Rows that are no requests
         (spans of other kinds) do not count towards it
@@ -143,6 +145,8 @@ def ingest(
         if connection is not None:
             connection.close()
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise out_of_memory(error, memory_limit) from error
         if isinstance(error, duckdb.Error):
             raise InputError(f"the logs cannot be read: {first_line(error)}") from error
         raise
@@ -192,6 +196,7 @@ class _Reader:
         self.connection, self.folder, self.time_zone = connection, folder, time_zone
         self.max_rejected_share, self.notes = max_rejected_share, notes
         self.planner = Planner(connection, columns)
+        self.names: list[str] = []
         self.stage: Stage | None = None  # None: every source is read where it lies
         self.oddities: list[str] = []  # those of them with statuses that are not understood
 
@@ -202,7 +207,8 @@ class _Reader:
         tokenizer: Tokenizer | None,
     ) -> Ingested:
         """Read all sources; see :func:`ingest`."""
-        plans = [self.planner.plan(source, i) for i, source in enumerate(sources)]
+        plans = self.plans(sources)
+        sources = [plan.source for plan in plans]
         kinds = {plan.schema.kind for plan in plans}
         if len(kinds) > 1:
             by = {plan.schema.kind: plan.source.name for plan in plans}
@@ -210,6 +216,7 @@ class _Reader:
                 f"{by['counts']} holds counts per period and {by['requests']} holds requests: read them separately"
             )
         kind = plans[0].schema.kind
+        self.names = [source.name for source in sources]
         clean = self.clean_tables(plans)
         if clean is None:
             self.stage = Stage(self.connection, self.folder, self.planner, self.time_zone, self.notes)
@@ -249,6 +256,21 @@ class _Reader:
                 (e["file"], e["line"], e["reason"]) for e in itertools.islice(self.rejected(), SHOWN)
             ),
         )
+
+    def plans(self, sources: list[Source]) -> list[Plan]:
+        """How each source is read. What lies in a folder beside logs and is none is passed over with a note."""
+        plans, strays = [], []
+        for i, source in enumerate(sources):
+            try:
+                plans.append(self.planner.plan(source, i))
+            except UnknownSchema as error:
+                if source.named:
+                    raise
+                strays.append(error)
+        if strays and not plans:
+            raise strays[0]
+        self.notes += [f"passed over: {str(stray).partition('. Say which')[0]}" for stray in strays]
+        return plans
 
     def clean_tables(self, plans: list[Plan]) -> int | None:
         """The number of rows if every source is a typed table in which nothing is wrong, else ``None``."""
@@ -365,7 +387,7 @@ class _Reader:
         """Stop if too many rows were rejected, or none is left."""
         rejected = sum(reasons.values())
         if not used + rejected:
-            raise InputError("the logs have column names but no row")
+            raise InputError(f"no row in {' or '.join(self.names[:5])}: column names at most")
         most = "; ".join(f"{n:,}: {reason}" for reason, n in itertools.islice(reasons.items(), 5))
         if used and not self.too_many(reasons, used):
             return
@@ -377,8 +399,18 @@ class _Reader:
         limit = f"above max_rejected_share {self.max_rejected_share:.3g}" if used else "so none is left"
         raise InputError(
             f"{rejected:,} of {used + rejected:,} rows were rejected ({rejected / (used + rejected):.1%}), {limit}. "
-            f"Reasons: {most}. For example: {' | '.join(examples)}. {where}"
+            f"Reasons: {most}. For example: {' | '.join(examples)}. {self.hints(reasons)}{where}"
         )
+
+    def hints(self, reasons: dict[str, int]) -> str:
+        """What may be done about some reasons, as sentences."""
+        found = ""
+        if sql.TIME_UNREADABLE in reasons:
+            (time,) = self.one("SELECT any_value(odd_time) FROM staged WHERE odd_time IS NOT NULL")
+            found += f"The time {time!r} is in none of the forms that are read: {FORMS}. "
+        if sql.DUPLICATE in reasons:
+            found += "If the ids of this log are not unique, leave them out: columns={'request_id': ''}. "
+        return found
 
     def publish(self, plans: list[Plan], kind: str) -> None:
         """Make the relation ``requests`` or ``counts``."""

@@ -14,6 +14,7 @@ import numpy as np
 from distillcalc.errors import InputError
 from distillcalc.workload.logs.compress import Marginal, fitting_bins, joined, rank_correlation
 from distillcalc.workload.logs.expressions import FAILED_WITHOUT_TIME
+from distillcalc.workload.logs.plans import out_of_memory
 from distillcalc.workload.logs.profile import (
     Failures,
     Lengths,
@@ -72,8 +73,18 @@ def measure(ingested: Ingested) -> WorkloadProfile:
     Raises
     ------
     InputError
-        For a log without a single request.
+        For a log without a single request, or too little memory.
     """
+    import duckdb
+
+    try:
+        return _measured(ingested)
+    except duckdb.OutOfMemoryException as error:
+        (limit,) = _rows(ingested.connection, "SELECT current_setting('memory_limit')")[0]
+        raise out_of_memory(error, limit) from error
+
+
+def _measured(ingested: Ingested) -> WorkloadProfile:
     connection = ingested.connection
     source = Source(
         schema=ingested.schema,

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.errors import InputError
 from distillcalc.workload.logs import expressions as sql
-from distillcalc.workload.logs.schemas import Columns, Schema, flatten, from_mapping, norm, recognise, unknown_schema
+from distillcalc.workload.logs.schemas import (
+    FIELDS,
+    Columns,
+    Schema,
+    UnknownSchema,
+    flatten,
+    from_mapping,
+    no_figure,
+    norm,
+    recognise,
+    unknown_schema,
+)
 from distillcalc.workload.logs.sources import Source, head_lines
 from distillcalc.workload.logs.wording import quote, words
 
@@ -41,10 +52,30 @@ class Planner:
     """Finds how each source is read."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str] | None) -> None:
-        self.connection, self.columns = connection, columns
+        """Take a user's mapping; figures that it maps to nothing are not read.
+
+        Raises
+        ------
+        InputError
+            If it maps to nothing what is no figure.
+        """
+        self.connection = connection
+        self.columns = {figure: key for figure, key in (columns or {}).items() if key}
+        self.left_out = set(columns or {}) - set(self.columns)
+        if unknown := self.left_out - set(FIELDS):
+            raise no_figure(min(unknown))
 
     def plan(self, source: Source, number: int) -> Plan:
         """Find the schema of a source and the expressions that read it."""
+        return self.without(self._whole_plan(source, number))
+
+    def without(self, plan: Plan) -> Plan:
+        """A plan without the figures that are not to be read."""
+        values = {figure: found for figure, found in plan.values.items() if figure not in self.left_out}
+        paths = {figure: found for figure, found in plan.schema.paths.items() if figure not in self.left_out}
+        return replace(plan, schema=replace(plan.schema, paths=paths), values=values)
+
+    def _whole_plan(self, source: Source, number: int) -> Plan:
         if source.format == "jsonl":
             samples = _json_samples(source)
             if any("resourceSpans" in sample for sample in samples):
@@ -135,7 +166,7 @@ class Planner:
         whole = recognise(columns, all_keys=True)
         if whole is None:
             if not samples:
-                raise InputError(f"{name} has no line that is a JSON object")
+                raise UnknownSchema(f"{name} has no line that is a JSON object")
             raise unknown_schema(columns, name)
         return whole
 
@@ -206,6 +237,14 @@ def select(plan: Plan, time_zone: str) -> str:
         json=is_json,
         error_logged=plan.error_logged,
         place="place" if plan.several_a_line else "CAST(NULL AS BIGINT)",
+    )
+
+
+def out_of_memory(error: Exception, memory_limit: str) -> InputError:
+    """What to say where DuckDB had too little memory: JSON takes buffers of 128 MiB, several a thread."""
+    return InputError(
+        f"memory_limit {memory_limit} is too small for these logs ({first_line(error)}). Tables need 128MiB or so, "
+        "JSON 512MiB and 256MiB more for each thread beyond two: raise it, or set threads=1"
     )
 
 

@@ -555,9 +555,7 @@ def from_mapping(mapping: Mapping[str, str], columns: Columns, name: str, *, all
     """
     unknown = [figure for figure in mapping if figure not in FIELDS]
     if unknown:
-        near = near_matches(unknown[0], FIELDS)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"columns maps {unknown[0]!r}, which is no figure. {hint}Figures: {', '.join(FIELDS)}")
+        raise no_figure(unknown[0])
     paths: dict[str, tuple[Path, ...]] = {}
     for figure, key in mapping.items():
         if norm(key) not in columns and not all_keys:
@@ -582,14 +580,25 @@ def from_mapping(mapping: Mapping[str, str], columns: Columns, name: str, *, all
     return Schema("mapping", {figure: (key,) for figure, key in mapping.items()}, (), kind, paths=paths)
 
 
-def unknown_schema(columns: Columns, name: str) -> InputError:
+def no_figure(name: str) -> InputError:
+    """What to say of a mapping of something that is no figure."""
+    near = near_matches(name, FIELDS)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return InputError(f"columns maps {name!r}, which is no figure. {hint}Figures: {', '.join(FIELDS)}")
+
+
+class UnknownSchema(InputError):
+    """A file that can be read but holds nothing that is known as a log."""
+
+
+def unknown_schema(columns: Columns, name: str) -> UnknownSchema:
     """What to say of a log whose columns belong to no known schema: what was seen, and a mapping to write."""
     lines = []
     for figure in ("at", "input_tokens", "output_tokens"):
         near = _guess(figure, columns)
         lines.append(f"{figure!r}: {near!r}" if near else f"{figure!r}: '<your column>'")
     known = ", ".join([*(schema.name for schema in KNOWN), PLAIN.name])
-    return InputError(
+    return UnknownSchema(
         f"{name} has no schema that is known ({known}). {seen(columns)} "
         f"Say which column is which: columns={{{', '.join(lines)}}}. "
         "Instead of tokens a log may have the texts ('prompt', 'response'), or counts ('at', 'requests')"

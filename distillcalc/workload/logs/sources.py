@@ -12,7 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
@@ -58,6 +58,7 @@ class Source:
     bom : the text begins with a byte order mark
     cut : a zstd file ends before its last frame does
     frame : the DataFrame
+    named : it was named outright, not found in a folder or behind a glob
     """
 
     path: Path | None
@@ -70,6 +71,7 @@ class Source:
     bom: bool = False
     cut: bool = False
     frame: pd.DataFrame | None = None
+    named: bool = True
 
     @property
     def name(self) -> str:
@@ -110,7 +112,7 @@ def find_sources(paths: Paths) -> tuple[list[Source], list[str]]:
                 continue
             seen.add(file.resolve())
             try:
-                found.append(recognise_file(file))
+                found.append(replace(recognise_file(file), named=named))
                 logs += 1
             except InputError as error:
                 if named:

@@ -94,11 +94,9 @@ class Stage:
             self.read_as[part] = plan.source
         except duckdb.Error as error:
             self.forget_csv_errors(plan)
-            if (
-                plan.source.format not in ("csv", "jsonl")
-                or plan.source.array
-                or isinstance(error, duckdb.OutOfMemoryException)
-            ):
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise
+            if plan.source.format not in ("csv", "jsonl") or plan.source.array:
                 said = "the gzip file is cut or damaged" if damaged else first_line(error)
                 raise InputError(f"{plan.source.name} cannot be read as {plan.source.format}: {said}") from error
             copy, cut = self.unpack(plan.source, part, mend=mend)
@@ -206,7 +204,7 @@ class Stage:
         both = reduce(lambda a, b: a + b, found.values(), plan.schema)
         if both.paths == plan.schema.paths:
             return plan
-        wider = self.planner.json_plan(plan.source, both, samples)
+        wider = self.planner.without(self.planner.json_plan(plan.source, both, samples))
         wider = replace(wider, error_logged=plan.error_logged or wider.error_logged)
         self.stage_one(wider)
         self.drop_part(part)

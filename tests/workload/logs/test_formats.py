@@ -332,3 +332,54 @@ def test_growth_and_a_start_after_the_log_are_told() -> None:
     assert late.startswith("the workload starts on 2026-12-01, 51 days after the end of the log")
     assert "compounded over the horizon" in profile.provenance["growth_per_month"].source
     assert profile.remarks(profile.workload(start=dt.date(2026, 10, 20), growth_per_month=0.0)) == []
+
+
+# Errors
+
+
+def test_ids_that_are_not_unique_can_be_left_out(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", [plain(i, id=i % 10) for i in range(100)])
+    with pytest.raises(InputError, match=r"leave them out: columns=\{'request_id': ''\}"):
+        ingest(file)
+    for given in (file, pd.read_json(file, lines=True)):
+        with ingest(given, columns={"request_id": ""}) as log:
+            assert (log.schema, log.rows_used) == ("plain", 100)
+            assert log.connection.execute("SELECT count(request_id) FROM requests").fetchall() == [(0,)]
+    with pytest.raises(InputError, match="Did you mean 'request_id'"):
+        ingest(file, columns={"request_ids": ""})
+
+
+def test_a_time_that_cannot_be_read_is_shown_with_the_forms_that_are(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", [plain(0), *(plain(i, time="9/1/2026 1:00:00 PM") for i in range(3))])
+    with pytest.raises(InputError, match=r"The time '9/1/2026 1:00:00 PM' is in none of the forms .*ISO 8601"):
+        ingest(file)
+
+
+def test_what_is_no_log_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [plain(i) for i in range(5)])
+    (tmp_path / "export.py").write_text("import json, sys\nprint(json.dumps(1), 2)\n")
+    (tmp_path / "other.csv").write_text("colour,size\nred,5\n")
+    with ingest(tmp_path) as log:
+        assert log.rows_used == 5
+        assert sum(note.startswith("passed over") for note in log.notes) == 2
+        assert any("Its columns: colour, size" in note for note in log.notes)
+        assert [source.path and source.path.name for source in log.sources] == ["a.jsonl"]
+    for one in (tmp_path / "other.csv", [tmp_path / "a.jsonl", tmp_path / "other.csv"]):
+        with pytest.raises(InputError, match="no schema that is known"):
+            ingest(one)
+    (tmp_path / "a.jsonl").unlink()
+    with pytest.raises(InputError, match="no schema that is known"):
+        ingest(tmp_path)
+
+
+def test_a_log_without_a_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / "header.csv").write_text("timestamp,input_tokens,output_tokens\n")
+    with pytest.raises(InputError, match=r"no row in .*header\.csv"):
+        ingest(tmp_path / "header.csv")
+
+
+@pytest.mark.parametrize("limit", ["1MiB", "16MiB"])
+def test_too_little_memory_says_how_much_is_enough(tmp_path: Path, limit: str) -> None:
+    file = write(tmp_path / "a", [plain(i) for i in range(5)])
+    with pytest.raises(InputError, match=rf"memory_limit {limit} is too small .* JSON 512MiB"):
+        profile_logs(file, memory_limit=limit)
