@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import duckdb
 
 LONGEST_LINE = 16 << 20
-LONGEST_DOCUMENT = 1 << 30
+LONGEST_OBJECT = 64 << 20  # tried where that is not enough: DuckDB takes buffers of twice the size, several a thread
+LONGEST_DOCUMENT = 256 << 20
 SAMPLE_ROWS = 1_000
 
 _NULLS = ("", "NULL", "null", "None", "NaN", "nan", "N/A", r"\N")  # what databases and pandas write
@@ -76,6 +77,8 @@ class Planner:
         return replace(plan, schema=replace(plan.schema, paths=paths), values=values)
 
     def _whole_plan(self, source: Source, number: int) -> Plan:
+        if source.wrapped and self._are_requests(objects(head_lines(source, 50))):
+            source = replace(source, wrapped="", array=False)
         if source.format == "jsonl":
             samples = _json_samples(source)
             if any("resourceSpans" in sample for sample in samples):
@@ -99,11 +102,19 @@ class Planner:
         typed = source.format in ("parquet", "frame") and sql.is_typed(values)
         return Plan(source, schema, values, table, error_logged="error" in schema.paths, typed=typed)
 
+    def _are_requests(self, samples: list[Any]) -> bool:
+        """Whether objects are requests themselves, whatever lists they hold."""
+        found = 0
+        for columns in map(flatten, samples):
+            mapped = any(norm(key) in columns for key in self.columns.values())
+            found += mapped or recognise(columns, all_keys=True) is not None
+        return 2 * found > len(samples)
+
     def json_plan(self, source: Source, schema: Schema, samples: list[Any]) -> Plan:
         """Expressions over the list of all values that the schema may need, so each line is parsed once for them."""
         paths = list(dict.fromkeys(path for found in schema.paths.values() for path in found))
         listed = ", ".join(quote(sql.json_path(path)) for path in paths)
-        table = f"(SELECT json, json_extract_string(json, [{listed}]) AS x FROM {_json_scan(source)})"
+        table = f"(SELECT json, json_extract_string(json, [{listed}]) AS x FROM {json_scan(source)})"
         at = {path: i + 1 for i, path in enumerate(paths)}
         values = {
             figure: tuple(
@@ -129,7 +140,7 @@ class Planner:
             "SELECT place, json, json_extract(json, '$.attributes[*]') AS listed FROM ("
             "SELECT place, unnest(CASE WHEN len(spans) > 0 THEN spans ELSE [json] END) AS json FROM ("
             "SELECT row_number() OVER () - 1 AS place, json, "
-            f"json_extract(json, '$.resourceSpans[*].scopeSpans[*].spans[*]') AS spans FROM {_json_scan(source)}))))"
+            f"json_extract(json, '$.resourceSpans[*].scopeSpans[*].spans[*]') AS spans FROM {json_scan(source)}))))"
         )
         values = {
             figure: tuple(
@@ -241,10 +252,10 @@ def select(plan: Plan, time_zone: str) -> str:
 
 
 def out_of_memory(error: Exception, memory_limit: str) -> InputError:
-    """What to say where DuckDB had too little memory: JSON takes buffers of 128 MiB, several a thread."""
+    """What to say where DuckDB had too little memory: what was parsed of a few thousand lines is held."""
     return InputError(
         f"memory_limit {memory_limit} is too small for these logs ({first_line(error)}). Tables need 128MiB or so, "
-        "JSON 512MiB and 256MiB more for each thread beyond two: raise it, or set threads=1"
+        "JSON 512MiB, and with prompts of 100 kB and more several GiB: raise it, or set threads=1"
     )
 
 
@@ -261,30 +272,31 @@ def _json_samples(source: Source) -> list[Any]:
     import duckdb
 
     try:
-        rows = duckdb.execute(f"SELECT json FROM {_json_scan(source)} LIMIT {SAMPLE_ROWS}").fetchall()
+        rows = duckdb.execute(f"SELECT json FROM {json_scan(source)} LIMIT {SAMPLE_ROWS}").fetchall()
     except duckdb.Error as error:
         raise InputError(f"{source.name} is not a valid JSON array: {first_line(error)}") from error
     return objects(text for (text,) in rows)
 
 
-def _json_scan(source: Source) -> str:
+def json_scan(source: Source) -> str:
     """The FROM item of a JSON log: a column ``json``, NULL where a line is not valid JSON. Blank lines are no rows."""
     if source.wrapped:
-        # A page of so many objects may be as large as the file, which is unpacked at most 1,000-fold.
+        # There may be one page as large as the file, which is unpacked some twentyfold at most.
         assert source.path is not None
-        largest = source.path.stat().st_size * (1 if source.compression == "none" else 1000)
+        largest = source.path.stat().st_size * (1 if source.compression == "none" else 20)
         key = f"$.{source.wrapped}"
+        size = min(max(LONGEST_LINE, largest), LONGEST_DOCUMENT)
         return (
-            f"(SELECT unnest(CASE WHEN json_type(json, '{key}') = 'ARRAY' THEN json_extract(json, '{key}[*]') "
-            f"ELSE [json] END) AS json FROM read_json_objects({quote(str(source.path))}, format='unstructured', "
-            f"compression={quote(source.compression)}, "
-            f"maximum_object_size={min(max(4 * LONGEST_LINE, largest), LONGEST_DOCUMENT)}))"
+            f"(SELECT unnest(CASE WHEN len(items) = 0 AND json_type(json, '{key}') IS DISTINCT FROM 'ARRAY' "
+            f"THEN [json] ELSE items END) AS json FROM (SELECT json, json_extract(json, '{key}[*]') AS items "
+            f"FROM read_json_objects({quote(str(source.path))}, format='unstructured', "
+            f"compression={quote(source.compression)}, maximum_object_size={size})))"
         )
     reader = "read_json_objects" if source.array else "read_ndjson_objects"
     options = "format='array'" if source.array else "ignore_errors=true"
     return (
         f"{reader}({quote(str(source.path))}, {options}, compression={quote(source.compression)}, "
-        f"maximum_object_size={4 * LONGEST_LINE})"
+        f"maximum_object_size={LONGEST_LINE})"
     )
 
 

@@ -15,12 +15,14 @@ from distillcalc.errors import InputError
 from distillcalc.workload.logs import expressions as sql
 from distillcalc.workload.logs.plans import (
     LONGEST_LINE,
+    LONGEST_OBJECT,
     SAMPLE_ROWS,
     Plan,
     Planner,
     csv_header,
     distinct_keys,
     first_line,
+    json_scan,
     objects,
     select,
 )
@@ -102,6 +104,8 @@ class Stage:
             copy, cut = self.unpack(plan.source, part, mend=mend)
             table = plan.table.replace(quote(str(plan.source.path)), quote(str(copy.path)))
             table = table.replace(f"compression={quote(plan.source.compression)}", "compression='none'")
+            longest = f"maximum_object_size={LONGEST_OBJECT}"
+            table = table.replace(f"maximum_object_size={LONGEST_LINE}", longest)
             self.insert(part, replace(plan, table=table))
             self.read_as[part] = plan.source
             if cut is not None:
@@ -123,7 +127,26 @@ class Stage:
 
     def insert(self, part: int, plan: Plan) -> None:
         """Read and check the rows of one source."""
-        self.connection.execute(f"INSERT INTO staged SELECT {part} AS part, * FROM ({select(plan, self.time_zone)})")
+        import duckdb
+
+        if plan.source.wrapped:  # pages are taken apart first: with all else at once they do not fit into memory
+            self.connection.execute(f"CREATE OR REPLACE TABLE pages AS SELECT json FROM {json_scan(plan.source)}")
+            plan = replace(plan, table=plan.table.replace(json_scan(plan.source), "pages"))
+        insert = f"INSERT INTO staged SELECT {part} AS part, * FROM ({select(plan, self.time_zone)})"
+        try:
+            self.connection.execute(insert)
+        except duckdb.OutOfMemoryException:
+            # Every thread holds what was parsed of a few thousand lines, which with long prompts is hundreds of MB.
+            threads = int(self.one("SELECT current_setting('threads')")[0])
+            if threads == 1:
+                raise
+            self.forget_csv_errors(plan)
+            self.connection.execute("SET threads = 1")
+            try:
+                self.connection.execute(insert)
+            finally:
+                self.connection.execute(f"SET threads = {threads}")
+        self.connection.execute("DROP TABLE IF EXISTS pages")
 
     def unpack(self, source: Source, part: int, *, mend: bool) -> tuple[Source, tuple[int, str] | None]:
         """A plain copy of a damaged text log, with its line ends made one kind, and its last line where it is cut.

@@ -19,6 +19,10 @@ MEDIA = (
 )
 
 
+# Where a list has none of these, its contents are all plain texts, for which one pass is enough.
+_STRUCTURED = r'^\[\s*"|"(type|parts|tool_calls|text)"\s*:|"content"\s*:\s*[^"\s]'
+
+
 def quote(text: str) -> str:
     """A string as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
@@ -57,12 +61,13 @@ def readable(text: str) -> str:
     """
     messages = f"[{_of_message('m')} FOR m IN CAST(json_extract({text}, '$[*]') AS JSON[])]"
     found = (
-        f"CASE WHEN starts_with({text}, '[') AND json_valid({text}) "
-        f"AND json_type({text}, '$[0]') IN ('OBJECT', 'VARCHAR') "
-        f"THEN {_joined(messages)} ELSE {text} END"
+        rf"CASE WHEN NOT regexp_matches({text}, '^\[\s*[{{\"]') OR NOT json_valid({text}) THEN {text} "
+        f"WHEN regexp_matches({text}, {quote(_STRUCTURED)}) THEN {_joined(messages)} "
+        f"ELSE array_to_string(json_extract_string({text}, '$[*].content'), chr(10)) END"
     )
-    # Not nullif(), which computes its argument twice: nested, the query grows beyond planning.
-    return f"list_filter([{found}], lambda v: v NOT IN ('', {words(_REDACTED)}))[1]"
+    # Not nullif(), which computes its argument twice: nested, the query grows beyond planning. Nor [1]: of an empty
+    # list DuckDB copies the next text before it says NULL, which takes gigabytes where one of the texts is long.
+    return f"list_max(list_filter([{found}], lambda v: v NOT IN ('', {words(_REDACTED)})))"
 
 
 def _joined(listed: str) -> str:
@@ -70,35 +75,42 @@ def _joined(listed: str) -> str:
     return f"array_to_string(list_filter({listed}, lambda v: v <> ''), chr(10))"
 
 
+def _parsed_once(value: str, keys: tuple[str, ...], found: str) -> str:
+    """An expression over ``e``, the list of what an object has under several keys.
+
+    Each function of JSON parses what it is given and holds it, for a chunk of rows: with one a key, long prompts do not
+    fit into memory.
+    """
+    paths = words(f"$.{key}" for key in keys)
+    return f"list_max([{found} FOR e IN [CAST(json_extract({value}, [{paths}]) AS VARCHAR[])]])"
+
+
 def _of_message(m: str) -> str:
     found = (
-        f"CASE json_type({m}, '$.content') WHEN 'VARCHAR' THEN {m} ->> '$.content' "
-        f"WHEN 'ARRAY' THEN {_of_parts(m, 'content')} END",
-        f"CASE WHEN json_type({m}, '$.parts') = 'ARRAY' THEN {_of_parts(m, 'parts')} END",
-        f"array_to_string(json_extract_string({m}, '$.tool_calls[*].function.arguments'), chr(10))",
-        f"CASE WHEN coalesce(json_type({m}, '$.content'), 'NULL') = 'NULL' THEN {_of_part(m)} END",
+        f"CASE WHEN starts_with(e[1], '\"') THEN e[1] ->> '$' WHEN starts_with(e[1], '[') THEN {_of_parts('e[1]')} "
+        f"WHEN e[1] IS NULL OR e[1] = 'null' THEN {_of_part(m, 'p')} END",
+        f"CASE WHEN starts_with(e[2], '[') THEN {_of_parts('e[2]')} END",
+        "CASE WHEN starts_with(e[3], '[') "
+        "THEN array_to_string(json_extract_string(e[3], '$[*].function.arguments'), chr(10)) END",
     )
-    return _joined(f"[{', '.join(found)}]")
+    return _parsed_once(m, ("content", "parts", "tool_calls"), _joined(f"[{', '.join(found)}]"))
 
 
-def _of_parts(m: str, key: str) -> str:
-    return _joined(f"[{_of_part('p')} FOR p IN json_extract({m}, '$.{key}[*]')]")
+def _of_parts(parts: str) -> str:
+    return _joined(f"[{_of_part('p', 'q')} FOR p IN CAST(json_extract({parts}, '$[*]') AS JSON[])]")
 
 
-def _of_part(p: str) -> str:
+def _of_part(p: str, e: str) -> str:
     """The words of a part of a message, of an item or of a block."""
-
-    def text(*keys: str) -> str:
-        return " ".join(f"WHEN json_type({p}, '$.{key}') = 'VARCHAR' THEN {p} ->> '$.{key}'" for key in keys)
-
-    kind = f"{p} ->> '$.type'"
-    return (
-        f"CASE WHEN json_type({p}) = 'VARCHAR' THEN {p} ->> '$' {text('text', 'arguments', 'function.arguments')} "
-        f"WHEN {kind} = 'function_call_output' THEN {p} ->> '$.output' "
-        f"WHEN {kind} IN ('text', 'tool_result', 'reasoning') AND json_type({p}, '$.content') = 'VARCHAR' "
-        f"THEN {p} ->> '$.content' "
-        f"WHEN {kind} = 'tool_result' THEN array_to_string(json_extract_string({p}, '$.content[*].text'), chr(10)) "
-        f"WHEN {kind} = 'tool_use' THEN {p} ->> '$.input' "
-        f"WHEN {kind} = 'tool_call' THEN {p} ->> '$.arguments' "
-        f"WHEN json_exists({p}, '$.toolUse') THEN {p} ->> '$.toolUse.input' END"
+    keys = ("text", "arguments", "function.arguments", "content", "output", "type", "input", "toolUse.input")
+    text = " ".join(f"WHEN starts_with({e}[{i}], '\"') THEN {e}[{i}] ->> '$'" for i in (1, 2, 3))
+    found = (
+        f"CASE {text} "
+        f"WHEN {e}[6] = '\"function_call_output\"' THEN {e}[5] ->> '$' "
+        f"WHEN {e}[6] IN ('\"text\"', '\"tool_result\"', '\"reasoning\"') AND starts_with({e}[4], '\"') "
+        f"THEN {e}[4] ->> '$' "
+        f"WHEN {e}[6] = '\"tool_result\"' THEN array_to_string(json_extract_string({e}[4], '$[*].text'), chr(10)) "
+        f"WHEN {e}[6] = '\"tool_use\"' THEN {e}[7] WHEN {e}[6] = '\"tool_call\"' THEN {e}[2] ELSE {e}[8] END"
     )
+    inside = _parsed_once(p, keys, found).replace("FOR e IN", f"FOR {e} IN")
+    return f"CASE WHEN starts_with(CAST({p} AS VARCHAR), '\"') THEN {p} ->> '$' ELSE {inside} END"

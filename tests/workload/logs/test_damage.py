@@ -174,3 +174,20 @@ def test_a_stray_quote_leaves_the_rows_in_order(tmp_path: Path) -> None:
 def test_a_memory_limit_that_is_no_text(tmp_path: Path, limit: Any) -> None:
     with pytest.raises(InputError, match="memory_limit must be a size such as '1GiB'"):
         ingest(write(tmp_path / "a", [row(0)]), memory_limit=limit)
+
+
+def test_pages_without_items_and_lines_that_are_no_pages(tmp_path: Path) -> None:
+    lines = [
+        {"data": [row(i) for i in range(3)]},
+        {"data": []},
+        row(7),
+        {"data": [row(8)]},
+        {"data": [row(9)], "error": 1},
+    ]
+    with ingest(write(tmp_path / "a", lines), max_rejected_share=0.5) as log:
+        assert (log.rows_used, log.reject_reasons) == (6, {})
+    with ingest(write(tmp_path / "b", [row(i, results=[{"rank": 1}], items=[{"x": 2}]) for i in range(9)])) as log:
+        assert log.rows_used == 9
+    lines = [{"when": START + i, "n": 5, "m": 6, "items": [{"x": 2}]} for i in range(9)]
+    with ingest(write(tmp_path / "c", lines), columns={"at": "when", "input_tokens": "n", "output_tokens": "m"}) as log:
+        assert log.rows_used == 9

@@ -383,3 +383,15 @@ def test_too_little_memory_says_how_much_is_enough(tmp_path: Path, limit: str) -
     file = write(tmp_path / "a", [plain(i) for i in range(5)])
     with pytest.raises(InputError, match=rf"memory_limit {limit} is too small .* JSON 512MiB"):
         profile_logs(file, memory_limit=limit)
+
+
+def test_long_prompts_fit_into_the_memory_that_is_there_by_default(tmp_path: Path) -> None:
+    long = {"role": "system", "content": "word " * 4_000}
+    rows = [plain(i, messages=[long, {"role": "user", "content": f"q{i}"}]) for i in range(3_000)]
+    rows[4]["messages"][1]["content"] = "x" * 3_000_000
+    with ingest(write(tmp_path / "a", rows), threads=4) as log:
+        query = "SELECT count(DISTINCT prompt), max(strlen(prompt)) FROM requests"
+        assert log.connection.execute(query).fetchall() == [(3_000, 20_000 + 1 + 3_000_000)]
+    (tmp_path / "b").write_text(json.dumps({"data": rows[:1_500]}))
+    with ingest(tmp_path / "b") as log:
+        assert log.rows_used == 1_500
