@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,19 +96,30 @@ def workload(
     from distillcalc.decide.words import usd
     from distillcalc.errors import InputError
     from distillcalc.workload.files import save_text, workload_scenario_toml
-    from distillcalc.workload.logs import profile_logs
+    from distillcalc.workload.logs import find_sources, ingest, measure
+    from distillcalc.workload.logs.sources import MEASURED, keep_logs
 
-    profile = profile_logs(
-        logs,
-        columns=_pairs(column or []),
-        time_zone=time_zone,
-        rejects=rejects,
-        max_rejected_share=max_rejected_share,
-        memory_limit=memory_limit,
-        tokenizer=tokenizer,
-    )
+    if teacher:
+        _catalog(None).price_ref(teacher)
+    if any(file is not None and file.exists() for file in (output, figure, rejects)):
+        keep_logs(find_sources(logs)[0], {"--output": output, "--figure": figure, "--rejects": rejects})
     console = _console(as_json)
-    console.print(str(profile), markup=False, highlight=False)
+    with (
+        _in_options(),
+        ingest(
+            logs,
+            columns=_pairs(column or []),
+            time_zone=time_zone,
+            rejects=rejects,
+            max_rejected_share=max_rejected_share,
+            memory_limit=memory_limit,
+            tokenizer=tokenizer,
+        ) as read,
+    ):
+        profile = measure(read)
+        console.print(str(profile), markup=False, highlight=False)
+        if read.rejects_file is not None:
+            _show_rejects(console, read.rejects_file, read.rows_rejected, kept=read.kept_rejects is not None)
     bill = list_bill(profile.models, on=date.today())
     for line in bill:
         if line.model is not None:
@@ -123,12 +138,14 @@ def workload(
         console.print(f"wrote {figure}", markup=False)
     given = {"input_tokens": input_tokens, "output_tokens": output_tokens, "requests_per_day": requests_per_day}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    has_lengths = profile.lengths is not None or {"input_tokens", "output_tokens"} <= set(fields)
+    has_lengths = profile.has_lengths or {"input_tokens", "output_tokens"} <= set(fields)
     has_volume = profile.volume.requests_per_day is not None or requests_per_day is not None
     made = profile.workload(**fields) if output is not None or (has_lengths and has_volume) else None
+    for remark in profile.remarks(made) if made is not None else ():
+        console.print(remark, markup=False, highlight=False)
     if output is not None and made is not None:
         found = teacher or next((line.ref for line in bill if line.ref is not None), "")
-        save_text(workload_scenario_toml(made, found, f"Measured by distillcalc: {profile.headline}"), output)
+        save_text(workload_scenario_toml(made, found, f"{MEASURED.removeprefix('# ')}: {profile.headline}"), output)
         console.print(
             f"wrote {output}" + ("" if found else ": name the big model in [choices] before deciding"), markup=False
         )
@@ -141,6 +158,40 @@ def workload(
             "bill": [line.to_dict() for line in bill],
         }
         print(json.dumps(answer, default=str))
+
+
+@contextmanager
+def _in_options() -> Iterator[None]:
+    """Errors of the library's arguments in the words of the command's options."""
+    from distillcalc.errors import InputError
+
+    def pairs(mapping: re.Match[str]) -> str:
+        return " ".join(f"--column {k}={v}" for k, v in re.findall(r"'([^']*)': '([^']*)'", mapping[1]))
+
+    try:
+        yield
+    except InputError as error:
+        said = re.sub(r"columns=\{(.*?)\}", pairs, str(error))
+        said = re.sub(r"\b(rejects|tokenizer)='([^']*)'", r"--\1 \2", said)
+        said = said.replace("columns maps ", "--column maps ").replace("columns must also", "--column must also")
+        said = said.replace(", or set threads=1", "")
+        said = re.sub(r"\b(max_rejected_share|memory_limit|time_zone)\b", lambda m: "--" + m[1].replace("_", "-"), said)
+        said = re.sub(r"^tokenizer must", "--tokenizer must", said)
+        raise type(error)(said) from error
+
+
+def _show_rejects(console: Console, file: Path, count: int, *, kept: bool) -> None:
+    """The first rejected rows, and where all of them are or how to get them."""
+    if kept:
+        console.print(f"wrote {file}: all {count:,} rejected rows", markup=False, highlight=False)
+        return
+    with file.open(encoding="utf-8") as lines:
+        for reject in map(json.loads, islice(lines, 3)):
+            place = f"{reject['file']} line {reject['line']}"
+            console.print(
+                f"rejected: {place}: {reject['reason']}: {reject['text'][:80]!r}", markup=False, highlight=False
+            )
+    console.print(f"--rejects FILE writes all {count:,}", markup=False, highlight=False)
 
 
 def _trouble(scenario: Path) -> str:
@@ -165,7 +216,7 @@ def _pairs(columns: list[str]) -> dict[str, str] | None:
     pairs: dict[str, str] = {}
     for text in columns:
         name, _, held_in = text.partition("=")
-        if not name or not held_in:
+        if not name or "=" not in text:
             raise InputError(f"--column is written figure=column, such as input_tokens=usage.in. Got {text!r}")
         pairs[name] = held_in
     return pairs or None

@@ -6,18 +6,21 @@ Every value is checked in the same pass that reads it: ``reason`` is NULL exactl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
 
 from distillcalc.workload.logs.schemas import Path, Schema, is_complete, norm
+from distillcalc.workload.logs.times import from_epoch, in_utc, written_time
+from distillcalc.workload.logs.wording import MEDIA, quote, raw_text, readable, words
 
-MOST_TOKENS = 1_000_000_000
+MOST_TOKENS = 1_000_000_000  # of a request
+MOST_OF_A_PERIOD = 1e18
 FIRST_YEAR, LAST_YEAR = 1970, 2200
 
 NOT_JSON = "not valid JSON"
 NOT_AN_OBJECT = "not a JSON object"
 NOT_A_REQUEST = "not a request (a span, an event or another row that is no model call)"
+FROM_CACHE = "answered from a cache of the log's own, without a model call"
 FAILED_WITHOUT_TIME = "a failed request without a time"
 TIME_MISSING = "the time is missing"
 TIME_UNREADABLE = "the time cannot be read"
@@ -26,7 +29,7 @@ DUPLICATE = "its request id came before"
 NOT_COUNTED = "no token count, and no tokenizer to count the text with"
 
 # Rows that are whole but are no requests with a time: rejected and listed, but no sign of a damaged log.
-HARMLESS = (NOT_A_REQUEST, FAILED_WITHOUT_TIME)
+HARMLESS = (NOT_A_REQUEST, FROM_CACHE, FAILED_WITHOUT_TIME)
 
 COLUMNS = {
     "at": "TIMESTAMP",
@@ -45,29 +48,26 @@ COLUMNS = {
 _NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 _NUMBERS |= {"FLOAT", "DOUBLE", "UHUGEINT"}
 _FAILED = (
-    "error",
-    "failure",
-    "failed",
-    "fail",
-    "timeout",
-    "timed_out",
-    "exception",
-    "cancelled",
-    "canceled",
-    "aborted",
+    *("error", "errored", "failure", "failed", "fail", "timeout", "timed_out", "timedout", "exception", "cancelled"),
+    *("canceled", "aborted", "rate_limited", "rate_limit", "rate_limit_exceeded", "throttled", "throttling", "expired"),
+    *("overloaded", "unavailable", "rejected", "denied", "unauthorized", "forbidden"),
 )
-_WELL = ("ok", "success", "succeeded", "completed", "complete", "default", "debug", "warning", "unset", "info", "done")
-_NO_TEXT = ("{}", "[]", "null", '""')  # what stands in a log that was told to keep no texts
-_REDACTED = ("redacted-by-litellm", "REDACTED_BY_LITELM", "REDACTED_BY_LITELLM")
+# An answer that was cut short (incomplete, length, max_tokens) was made and paid.
+_WELL = (
+    *("ok", "success", "successful", "succeeded", "completed", "complete", "default", "debug", "warning", "unset"),
+    *("info", "done", "finished", "incomplete", "stop", "length", "tool_calls", "end_turn", "max_tokens", "tool_use"),
+    *("stop_sequence",),
+)
 _NO_ERROR = ("", "null", "none", "{}", "[]", "false", "0", "nan")
 
 
 @dataclass(frozen=True)
 class Value:
-    """An SQL expression and the DuckDB type it has."""
+    """An SQL expression, the DuckDB type it has, and an expression for whether an object stands there, not a text."""
 
     sql: str
     type: str = "VARCHAR"
+    nested: str = "false"
 
     @property
     def is_number(self) -> bool:
@@ -82,7 +82,12 @@ class Value:
     @property
     def words(self) -> str:
         """As the text of a prompt or a response, NULL where a log that keeps none says so."""
-        return f"CASE WHEN {self.sql} NOT IN ('', {words(_NO_TEXT)}) THEN {self.sql} END"
+        return raw_text(self.sql if self.type == "VARCHAR" else f"CAST({self.sql} AS VARCHAR)", self.nested)
+
+    @property
+    def money(self) -> str:
+        """As a DOUBLE, with or without a sign for dollars."""
+        return self.number if self.is_number else f"TRY_CAST(ltrim({self.sql}, '$ ') AS DOUBLE)"
 
     @property
     def number(self) -> str:
@@ -92,11 +97,6 @@ class Value:
         if self.type in ("FLOAT", "DOUBLE"):
             return f"CASE WHEN isnan({self.sql}) THEN NULL ELSE CAST({self.sql} AS DOUBLE) END"
         return f"CAST({self.sql} AS DOUBLE)"
-
-
-def quote(text: str) -> str:
-    """A string as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def name(column: str) -> str:
@@ -123,12 +123,22 @@ def column_value(path: Path, types: Mapping[str, str]) -> Value:
     if column not in types:
         return Value("NULL")
     kind, sql = types[column], name(column)
+    if kind.startswith("ENUM"):
+        return Value(f"CAST({sql} AS VARCHAR)")
     if not inner:
-        return Value(sql, kind) if kind == "VARCHAR" or is_plain(kind) else Value(f"CAST(to_json({sql}) AS VARCHAR)")
+        if kind == "VARCHAR" or is_plain(kind):
+            return Value(sql, kind)
+        return Value(f"CAST(to_json({sql}) AS VARCHAR)", nested="true")
     where = json_path(inner) if not inner[0].startswith("[") else "$" + inner[0] + json_path(inner[1:])[1:]
     if kind in ("VARCHAR", "JSON"):
-        return Value(f"CASE WHEN json_valid({sql}) THEN json_extract_string({sql}, {quote(where)}) END")
-    return Value(f"json_extract_string(to_json({sql}), {quote(where)})")
+        return Value(
+            f"CASE WHEN json_valid({sql}) THEN json_extract_string({sql}, {quote(where)}) END",
+            nested=f"json_type({sql}, {quote(where)}) = 'OBJECT'",
+        )
+    inside = f"to_json({sql})"
+    return Value(
+        f"json_extract_string({inside}, {quote(where)})", nested=f"json_type({inside}, {quote(where)}) = 'OBJECT'"
+    )
 
 
 def is_plain(kind: str) -> bool:
@@ -144,67 +154,19 @@ def is_typed(values: Mapping[str, tuple[Value, ...]]) -> bool:
         len(at) == 1
         and (at[0].is_number or at[0].type.startswith("TIMESTAMP"))
         and all(len(values[f]) == 1 and values[f][0].is_number for f in numbers if f in values)
-        and not {"kind", "added_input_tokens", "added_output_tokens"} & set(values)
+        and not {"kind", "cache_hit", "added_input_tokens", "added_output_tokens"} & set(values)
     )
 
 
 def time(value: Value, zone: str) -> tuple[str, str]:
-    """A time in UTC, and the zone it was written with (empty: none), as SQL.
-
-    Numbers are seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
-    """
+    """A time in UTC, and the zone it was written with (empty: none), as SQL."""
     if value.is_number:
-        return _from_epoch(value.number), "NULL"
+        return from_epoch(value.number), "NULL"
     if value.type == "TIMESTAMP WITH TIME ZONE":
         return f"timezone('UTC', {value.sql})", "NULL"
     if value.type.startswith("TIMESTAMP") or value.type == "DATE":
-        return _in_utc(f"CAST({value.sql} AS TIMESTAMP)", zone), "''"
-    t = value.sql
-    # Substrings are slow on long text, so they are taken from its last six characters, ``tail``.
-    written = (
-        f"CASE WHEN strlen({t}) <= 20 AND NOT contains({t}, '-') AND TRY_CAST({t} AS DOUBLE) IS NOT NULL THEN 'Z' "
-        f"WHEN strlen({t}) <= 15 THEN '' "
-        "WHEN ends_with(tail, 'Z') OR ends_with(tail, 'UTC') OR ends_with(tail, 'GMT') THEN 'Z' "
-        "WHEN tail[1] IN ('+', '-') THEN tail WHEN tail[2] IN ('+', '-') THEN tail[2:] "
-        "WHEN tail[4] IN ('+', '-') THEN tail[4:] "
-        f"WHEN tail[6] >= 'A' THEN regexp_extract({t}, '[A-Za-z_/]+$') ELSE '' END"
-    )
-    at = (
-        f"coalesce(CASE WHEN zone = '' THEN {_in_utc(f'TRY_CAST({t} AS TIMESTAMP)', zone)} "
-        f"WHEN zone = 'Z' THEN TRY_CAST({t} AS TIMESTAMP) "
-        f"ELSE timezone('UTC', TRY_CAST({t} AS TIMESTAMPTZ)) END, {_from_epoch(f'TRY_CAST({t} AS DOUBLE)')}, "
-        f"{_from_other_forms(t, zone)})"
-    )
-    return at, written
-
-
-def _from_other_forms(t: str, zone: str) -> str:
-    """Times as logging libraries write them that no cast reads: tried only where all else failed.
-
-    A comma before the fraction (Python), no separators (ISO 8601 basic), a blank before the offset (Go), RFC 1123 and
-    the Common Log Format.
-    """
-    iso = rf"regexp_replace(replace({t}, ',', '.'), ' ([+-]\d\d:?\d\d)( [A-Z]+)?( m=\S+)?$', '\1')"
-    iso = rf"regexp_replace({iso}, '^(\d{{4}})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)', '\1-\2-\3 \4:\5:\6')"
-    named = f"try_strptime({t}, ['%a, %d %b %Y %H:%M:%S %Z', '%d/%b/%Y:%H:%M:%S %z'])"
-    return (
-        rf"CASE WHEN regexp_matches({iso}, '(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)$') "
-        f"THEN timezone('UTC', TRY_CAST({iso} AS TIMESTAMPTZ)) "
-        f"ELSE {_in_utc(f'TRY_CAST({iso} AS TIMESTAMP)', zone)} END, "
-        f"timezone('UTC', {named})"
-    )
-
-
-def _in_utc(sql: str, zone: str) -> str:
-    return sql if zone == "UTC" else f"timezone('UTC', timezone({quote(zone)}, {sql}))"
-
-
-def _from_epoch(n: str) -> str:
-    micros = (
-        f"CASE WHEN abs({n}) < 1e11 THEN {n} * 1e6 WHEN abs({n}) < 1e14 THEN {n} * 1e3 "
-        f"WHEN abs({n}) < 1e17 THEN {n} WHEN abs({n}) < 9e18 THEN {n} / 1e3 END"
-    )
-    return f"make_timestamp(TRY_CAST(round({micros}) AS BIGINT))"
+        return in_utc(f"CAST({value.sql} AS TIMESTAMP)", zone), "''"
+    return written_time(value.sql, zone)
 
 
 def rows(
@@ -237,16 +199,19 @@ def rows(
     numbers = ["input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "requests"]
     for figure in numbers:
         found = values.get(figure, ())
-        first.append(f"{coalesced([v.number for v in found], 'DOUBLE')} AS n_{figure}")
+        read = [v.money if figure == "cost_usd" else v.number for v in found]
+        first.append(f"{coalesced(read, 'DOUBLE')} AS n_{figure}")
         if all(v.is_number for v in found):
             first.append(f"{coalesced([v.number for v in found], 'DOUBLE')} IS NOT NULL AS has_{figure}")
         else:
             first.append(f"{coalesced([v.text for v in found])} IS NOT NULL AS has_{figure}")
-    plain, texts = ("model", "request_id", "kind"), ("prompt", "response")
+    plain, texts = ("model", "request_id", "kind", "cache_hit"), ("prompt", "system", "response")
     first += [f"{coalesced([v.text for v in values.get(figure, ())])} AS {figure}" for figure in plain]
-    first += [f"{coalesced([v.words for v in values.get(figure, ())])} AS {figure}" for figure in texts]
+    first += [f"{coalesced([v.words for v in values.get(figure, ())])} AS raw_{figure}" for figure in texts]
     first += [f"{_left_out(schema, values, side)} AS n_added_{side}_tokens" for side in ("input", "output")]
-    first.append(f"{failed(schema, values, error_logged=error_logged)} AS failed")
+    outcome = failed(schema, values, error_logged=error_logged)
+    first.append(f"{outcome} AS failed")
+    first.append(f"CASE WHEN {outcome} IS NULL THEN left({coalesced(statuses(values))}, 40) END AS odd_status")
     at = values["at"]
     only = at[0] if len(at) == 1 else Value(coalesced([v.text for v in at]))
     first.append(f"{only.text if only.type == 'VARCHAR' else only.sql} AS t")
@@ -259,17 +224,22 @@ def rows(
             "NOT coalesce(failed, false) AND (NOT has_input_tokens OR NOT has_output_tokens) "
             "AND (has_input_tokens OR prompt IS NOT NULL) AND (has_output_tokens OR response IS NOT NULL)"
         )
+    most = MOST_OF_A_PERIOD if is_counts else MOST_TOKENS
 
     def token(figure: str) -> str:
-        return f"CAST(CASE WHEN n_{figure} BETWEEN 0 AND {MOST_TOKENS} THEN n_{figure} END AS BIGINT)"
+        return f"CAST(CASE WHEN n_{figure} BETWEEN 0 AND {most} THEN n_{figure} END AS BIGINT)"
 
     def whole(side: str) -> str:
         if not has.get(f"added_{side}_tokens"):
             return token(f"{side}_tokens")
         return f"{token(f'{side}_tokens')} + {token(f'added_{side}_tokens')}"
 
-    prompt = _readable("prompt") if has.get("prompt") else "prompt"
-    response = _readable("response") if has.get("response") else "response"
+    prompt = readable("raw_prompt") if has.get("prompt") else "raw_prompt"
+    if has.get("system"):
+        prompt = f"CASE WHEN raw_prompt IS NOT NULL THEN concat_ws(chr(10), {readable('raw_system')}, {prompt}) END"
+    response = readable("raw_response") if has.get("response") else "raw_response"
+    texts_sql = f"{prompt} AS prompt, CASE WHEN NOT has_output_tokens THEN {response} END AS response"
+    media = f"CASE WHEN need THEN regexp_matches(raw_prompt, {quote(MEDIA)}) END" if has.get("prompt") else "false"
     out = {
         "at": '"at"',
         "input_tokens": whole("input"),
@@ -279,12 +249,15 @@ def rows(
         "model": "model",
         "request_id": "request_id",
         "failed": "failed",
-        "cost_usd": "n_cost_usd",
-        "prompt": prompt,
-        "response": f"CASE WHEN NOT has_output_tokens THEN {response} END",
+        "cost_usd": "CASE WHEN isfinite(n_cost_usd) THEN n_cost_usd END",
+        "prompt": "prompt",
+        "response": "response",
         "requests": token("requests"),
         "need": "need",
         "zone": "zone",
+        "media": media,
+        "odd_status": "odd_status",
+        "odd_time": f"CASE WHEN reason = {quote(TIME_UNREADABLE)} THEN left(CAST(t AS VARCHAR), 60) END",
         "place": "place",
         "reason": "reason",
         "raw": "CASE WHEN reason IS NOT NULL THEN whole END",
@@ -293,7 +266,7 @@ def rows(
         f"SELECT {', '.join(f'{sql} AS {name(column)}' for column, sql in out.items())} FROM ("
         f"SELECT *, {_reason(schema, json=json, counts=is_counts)} AS reason FROM ("
         f'SELECT *, {at_sql} AS "at", {needs} AS need FROM ('
-        f"SELECT *, {zone_sql} AS zone FROM (SELECT *, {tail} AS tail FROM ("
+        f"SELECT *, {zone_sql} AS zone, {texts_sql} FROM (SELECT *, {tail} AS tail FROM ("
         f"SELECT {', '.join(first)} FROM {source})))))"
     )
 
@@ -309,9 +282,10 @@ def checked_rows(values: Mapping[str, tuple[Value, ...]], source: str, *, zone: 
 
     at = time(values["at"][0], zone)[0]
     if kind == "counts":
-        return f'SELECT {at} AS "at", {get("requests", "BIGINT")} AS requests FROM {source}'
+        sums = ", ".join(f"{get(figure, 'BIGINT')} AS {figure}" for figure in ("input_tokens", "output_tokens"))
+        return f'SELECT {at} AS "at", {get("requests", "BIGINT")} AS requests, {sums} FROM {source}'
     prompt = coalesced([v.words for v in values.get("prompt", ())])
-    prompt = _readable(prompt) if values.get("prompt") else prompt
+    prompt = readable(prompt) if values.get("prompt") else prompt
     made = {"at": at, "failed": failed, "prompt_hash": f"md5_number_lower({prompt})", "prompt": prompt}
     if not values.get("prompt"):
         made["prompt_hash"] = "CAST(NULL AS UBIGINT)"
@@ -326,8 +300,9 @@ def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_log
         text, last = f"lower({value.text})", path[-1].lower()
         yes, no = ("false", "true") if last in ("success", "ok") else ("true", "false")
         in_otel = schema.name.startswith("otel")
-        code = value.number if value.is_number else f"TRY_CAST({text} AS DOUBLE)"
-        by_number = f"WHEN {code} >= 400 THEN true WHEN {code} >= 100 THEN false " + (
+        leading = rf"nullif(regexp_extract({text}, '^([1-5]\d\d)\b', 1), '')"  # of "429 Too Many Requests"
+        code = value.number if value.is_number else f"TRY_CAST(coalesce({leading}, {text}) AS DOUBLE)"
+        by_number = f"WHEN {code} BETWEEN 400 AND 599 THEN true WHEN {code} BETWEEN 100 AND 399 THEN false " + (
             f"WHEN {code} = 2 THEN true WHEN {code} IN (0, 1) THEN false"
             if in_otel
             else f"WHEN {code} = 1 THEN {yes} WHEN {code} = 0 THEN {no}"
@@ -338,8 +313,8 @@ def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_log
         said.append(
             f"CASE WHEN {text} IN ('true', 't', 'yes') THEN {yes} WHEN {text} IN ('false', 'f', 'no') THEN {no} "
             f"{by_number} "
-            f"WHEN {text} IN ({words(_FAILED)}) OR {text} LIKE '%error' THEN true "
-            f"WHEN {text} IN ({words(_WELL)}) OR {text} LIKE '%ok' THEN false END"
+            f"WHEN {text} IN ({words(_FAILED)}) OR regexp_matches({text}, '(error|exception|timeout)$') THEN true "
+            f"WHEN {text} IN ({words(_WELL)}) OR regexp_matches({text}, '(ok|unset)$') THEN false END"
         )
     errors = coalesced([v.text for v in values.get("error", ())])
     if values.get("error"):
@@ -348,6 +323,11 @@ def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_log
         status = f"coalesce({', '.join(said)}, {empty})" if said else empty
         return f"CASE WHEN {wrong} THEN true ELSE {status} END"
     return f"coalesce({', '.join(said)})" if said else "CAST(NULL AS BOOLEAN)"
+
+
+def statuses(values: Mapping[str, tuple[Value, ...]]) -> list[str]:
+    """The statuses of a row as lower-case words."""
+    return [f"lower({value.text})" for value in values.get("status", ())]
 
 
 def _left_out(schema: Schema, values: Mapping[str, tuple[Value, ...]], side: str) -> str:
@@ -367,29 +347,11 @@ def _left_out(schema: Schema, values: Mapping[str, tuple[Value, ...]], side: str
     return f"CASE WHEN {coalesced(read)} THEN 0::DOUBLE ELSE {total} END"
 
 
-def words(listed: Iterable[str]) -> str:
-    """Strings as the inside of an SQL list."""
-    return ", ".join(quote(word) for word in listed)
-
-
 def coalesced(found: list[str], type: str = "VARCHAR") -> str:
     """The first of several expressions that is not NULL."""
     if not found:
         return f"CAST(NULL AS {type})"
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
-
-
-def _readable(text: str) -> str:
-    """The words of a prompt: of a list of messages their contents, one below the other; other text as it is.
-
-    NULL where all that is left of them is that they were taken out.
-    """
-    parts = f"json_extract_string({text}, '$[*].content')"
-    readable = (
-        f"CASE WHEN {text}[1] = '[' AND json_valid({text}) "
-        f"THEN coalesce(nullif(array_to_string({parts}, chr(10)), ''), {text}) ELSE {text} END"
-    )
-    return reduce(lambda sql, word: f"nullif({sql}, {quote(word)})", _REDACTED, readable)
 
 
 def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
@@ -401,6 +363,9 @@ def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
         known = words(sorted(schema.requests))
         cases.append((f"kind IS NOT NULL AND lower(kind) NOT IN ({known})", NOT_A_REQUEST))
         cases.append(("kind IS NULL AND NOT has_input_tokens AND model IS NULL", NOT_A_REQUEST))
+    if schema.others:
+        cases.append((f"regexp_matches(lower(kind), {quote('|'.join(schema.others))})", NOT_A_REQUEST))
+    cases.append(("lower(cache_hit) IN ('true', 't', '1', 'yes')", FROM_CACHE))
     cases += [
         ("t IS NULL AND failed", FAILED_WITHOUT_TIME),
         ("t IS NULL", TIME_MISSING),
@@ -409,8 +374,8 @@ def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
     ]
     if counts:
         return _case([*cases, ("NOT has_requests", "requests is missing"), *_number_cases("requests")])
-    for figure in ("input_tokens", "output_tokens"):
-        cases.append((f"NOT has_{figure} AND NOT need AND NOT coalesce(failed, false)", f"{figure} is missing"))
+    for figure, text in (("input_tokens", "prompt"), ("output_tokens", "response")):
+        cases.append((f"NOT has_{figure} AND {text} IS NULL AND NOT coalesce(failed, false)", f"{figure} is missing"))
         cases += _number_cases(figure)
     for figure in ("cached_tokens", "reasoning_tokens"):
         cases += _number_cases(figure)
@@ -419,7 +384,6 @@ def _reason(schema: Schema, *, json: bool, counts: bool) -> str:
         cases.append((f"{n} < 0", f"tokens left out of {side}_tokens are negative"))
         cases.append((f"{n} > {MOST_TOKENS}", f"tokens left out of {side}_tokens are above {MOST_TOKENS:,}"))
     cases.append(("n_cached_tokens > n_input_tokens + n_added_input_tokens", "cached_tokens exceed input_tokens"))
-    cases.append(("has_cost_usd AND (n_cost_usd IS NULL OR NOT isfinite(n_cost_usd))", "cost_usd is not a number"))
     cases.append(("n_cost_usd < 0", "cost_usd is negative"))
     return _case(cases)
 

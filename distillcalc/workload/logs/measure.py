@@ -13,6 +13,8 @@ import numpy as np
 
 from distillcalc.errors import InputError
 from distillcalc.workload.logs.compress import Marginal, fitting_bins, joined, rank_correlation
+from distillcalc.workload.logs.expressions import FAILED_WITHOUT_TIME
+from distillcalc.workload.logs.plans import out_of_memory
 from distillcalc.workload.logs.profile import (
     Failures,
     Lengths,
@@ -52,7 +54,9 @@ class Ingested(Protocol):
     @property
     def reject_reasons(self) -> dict[str, int]: ...
     @property
-    def rejects_file(self) -> Path | None: ...
+    def kept_rejects(self) -> Path | None: ...
+    @property
+    def reject_examples(self) -> tuple[tuple[str, int | None, str], ...]: ...
     @property
     def notes(self) -> list[str]: ...
     @property
@@ -69,8 +73,18 @@ def measure(ingested: Ingested) -> WorkloadProfile:
     Raises
     ------
     InputError
-        For a log without a single request.
+        For a log without a single request, or too little memory.
     """
+    import duckdb
+
+    try:
+        return _measured(ingested)
+    except duckdb.OutOfMemoryException as error:
+        (limit,) = _rows(ingested.connection, "SELECT current_setting('memory_limit')")[0]
+        raise out_of_memory(error, limit) from error
+
+
+def _measured(ingested: Ingested) -> WorkloadProfile:
     connection = ingested.connection
     source = Source(
         schema=ingested.schema,
@@ -79,7 +93,8 @@ def measure(ingested: Ingested) -> WorkloadProfile:
         rows_used=ingested.rows_used,
         rows_rejected=ingested.rows_rejected,
         reject_reasons=tuple(sorted(ingested.reject_reasons.items())),
-        rejects_file=None if ingested.rejects_file is None else str(ingested.rejects_file),
+        rejects_file=None if ingested.kept_rejects is None else str(ingested.kept_rejects),
+        reject_examples=ingested.reject_examples,
         token_source=ingested.token_source,
         notes=tuple(ingested.notes),
     )
@@ -88,7 +103,11 @@ def measure(ingested: Ingested) -> WorkloadProfile:
         if not requests:
             raise InputError(f"the log holds no request: every count of {ingested.rows_used:,} rows is 0")
         volume, cycle, arrivals = measure_counts(connection)
-        return WorkloadProfile(source, volume, cycle, arrivals, None, Tokens(), Repeats(), None, Failures(), models=())
+        means = Tokens(
+            *(None, None),
+            *(_mean_of_counts(connection, figure) for figure in ("input_tokens", "output_tokens")),
+        )
+        return WorkloadProfile(source, volume, cycle, arrivals, None, means, Repeats(), None, Failures(), models=())
     models, totals = _models(connection)
     if not totals["requests"]:
         raise InputError("the log holds no request. Read 0 rows that could be used")
@@ -110,6 +129,7 @@ def measure(ingested: Ingested) -> WorkloadProfile:
             failed=totals["failed"],
             known=totals["failed_known"],
             hashed=hashed,
+            undated=ingested.reject_reasons.get(FAILED_WITHOUT_TIME, 0),
         ),
         models=models,
     )
@@ -117,6 +137,16 @@ def measure(ingested: Ingested) -> WorkloadProfile:
 
 def _rows(connection: DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
     return connection.execute(query).fetchall()
+
+
+def _mean_of_counts(connection: DuckDBPyConnection, figure: str) -> float | None:
+    """Mean tokens a request, of the periods that log their sum."""
+    columns = [row[0] for row in _rows(connection, "DESCRIBE counts")]
+    if figure not in columns:
+        return None
+    query = f"SELECT coalesce(sum({figure}), 0), coalesce(sum(requests), 0) FROM counts WHERE {figure} IS NOT NULL"
+    total, requests = _rows(connection, query)[0]
+    return _ratio(total, requests) if total else None
 
 
 def _ratio(total: float, known: int) -> float | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NARROW_TREND = 0.05  # width of the 95% interval of growth_per_month below which "no growth" is a finding
 MOST_MODELS_SHOWN = 8
+COMPOUNDED = "compounded over the horizon"
 SECONDS_PER_DAY = 86_400.0
 
 
@@ -35,6 +36,7 @@ class Source:
     rows_rejected: int
     reject_reasons: tuple[tuple[str, int], ...] = ()
     rejects_file: str | None = None
+    reject_examples: tuple[tuple[str, int | None, str], ...] = ()
     token_source: str = "logged"
     notes: tuple[str, ...] = ()
 
@@ -151,10 +153,15 @@ class Lengths:
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Means per request of what not every log has [tokens]; None is unknown, never 0."""
+    """Means per request of what not every log has [tokens]; None is unknown, never 0.
+
+    ``input`` and ``output`` are of a log of counts that has the sums of tokens, and no lengths.
+    """
 
     cached: float | None = None
     reasoning: float | None = None
+    input: float | None = None
+    output: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,10 +196,15 @@ class Prefixes:
 
 @dataclasses.dataclass(frozen=True)
 class Failures:
-    """Share of requests that failed, and of those that are a retry (same prompt within 60 s after a failure)."""
+    """Share of requests that failed, and of those that are a retry (same prompt within 60 s after a failure).
+
+    ``undated`` failed requests have no time, as in the output of a batch: in ``failed``, not in ``failed_dated``.
+    """
 
     failed: float | None = None
     retries: float | None = None
+    failed_dated: float | None = None
+    undated: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,6 +261,11 @@ class WorkloadProfile:
         """Where each field of :meth:`workload` comes from, those included that the log could not tell."""
         return {name: origin for name, (_, origin) in self._measured.items()}
 
+    @property
+    def has_lengths(self) -> bool:
+        """Whether the log says how long requests and answers are."""
+        return self.lengths is not None or None not in (self.tokens.input, self.tokens.output)
+
     def provenance_of(self, **fields: Any) -> dict[str, Provenance]:
         """The same for the Workload that ``workload(**fields)`` makes: what is given is no longer measured."""
         found = self.provenance
@@ -265,8 +282,9 @@ class WorkloadProfile:
             self.lengths is None
             and not {"input_tokens", "output_tokens"} <= set(fields)
             and "length_sample" not in fields
+            and not {"input_tokens", "output_tokens"} <= {*known, *fields}
         ):
-            missing = [name for name in ("input_tokens", "output_tokens") if name not in fields]
+            missing = [name for name in ("input_tokens", "output_tokens") if name not in {*known, *fields}]
             why = (
                 "holds only counts of requests" if self.source.kind == "counts" else "has no request with token counts"
             )
@@ -291,10 +309,11 @@ class WorkloadProfile:
 
         found: dict[str, tuple[Any, Provenance]] = {}
         level, growth = self.volume.requests_per_day, self._growth
-        answered = 1 - (self.failures.failed or 0.0)
+        failed = self.failures.failed_dated or 0.0  # of the requests that are counted in the volume
+        answered = 1 - failed
         counted = f"{self.volume.requests:,} requests in {_duration(self.volume.span_s)}"
-        if self.failures.failed:
-            counted += f", less the {self.failures.failed:.2%} that failed"
+        if failed:
+            counted += f", less the {failed:.2%} that failed"
         if level is not None and level * answered > 0:
             level *= answered
             if growth:
@@ -304,7 +323,7 @@ class WorkloadProfile:
                 counted += "; carried along the trend to the end of the log"
             found["requests_per_day"] = level, measured(counted)
         if growth is not None:
-            found["growth_per_month"] = growth, measured(self.volume.trend.statement)
+            found["growth_per_month"] = growth, measured(f"{self.volume.trend.statement}; {COMPOUNDED}")
         else:
             found["growth_per_month"] = None, assumed(f"no growth: {self.volume.trend.statement}")
         if self.cycle.kind == "none":
@@ -319,6 +338,9 @@ class WorkloadProfile:
                 self.lengths.sample,
                 measured(f"joint lengths in {len(self.lengths.sample):,} weighted points, tokens {how}"),
             )
+        for side, mean in (("input_tokens", self.tokens.input), ("output_tokens", self.tokens.output)):
+            if mean is not None:
+                found[side] = mean, measured("sum of the tokens / requests: all of one length")
         found |= self._prefix_fields(measured)
         if self.tokens.reasoning is not None:
             found["reasoning_tokens"] = self.tokens.reasoning, measured("mean per request that logs them")
@@ -353,11 +375,14 @@ class WorkloadProfile:
             return {}
         # A hair below the mean, which the sample gives back only to rounding.
         most = self.lengths.input.mean * (1 - 1e-9)
+        cached = self.tokens.cached or 0.0
         if self.prefixes is not None:
             shared = self.prefixes
             what = f"common prefix of {_families(shared.families)} of prompts, {shared.mean_characters:,.0f} characters"
+            if cached > shared.mean_tokens:
+                what = f"mean cached tokens as logged; more than the {what}, as tools and images are no text"
             return {
-                "cacheable_prefix_tokens": (min(shared.mean_tokens, most), measured(what)),
+                "cacheable_prefix_tokens": (min(max(shared.mean_tokens, cached), most), measured(what)),
                 "distinct_prefixes": (
                     max(shared.effective, 1.0),
                     measured(f"families of prompts weighted by shared tokens; {shared.families:,} in all"),
@@ -373,6 +398,24 @@ class WorkloadProfile:
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         plain["provenance"] = {name: origin.to_dict() for name, origin in self.provenance.items()}
         return plain
+
+    def remarks(self, workload: Workload) -> list[str]:
+        """What a reader should know of a Workload that was made of this: growth that goes on, a start after the log."""
+        found = []
+        grows = workload.growth_per_month == self._growth != 0
+        total = (1 + workload.growth_per_month) ** workload.horizon_months
+        if grows and abs(total - 1) >= 0.01:
+            found.append(
+                f"growth of {workload.growth_per_month:+.1%} a month was measured and is {COMPOUNDED}: "
+                f"{total:.3g} times after {workload.horizon_months:g} months. growth_per_month = 0 holds the volume"
+            )
+        gap = (workload.start - self.volume.last.date()).days if self.volume.dated else 0
+        if gap > 31 or (gap > 1 and grows):
+            found.append(
+                f"the workload starts on {workload.start}, {gap:,} days after the end of the log"
+                + ("; its growth in between is not in the volume" if grows else "")
+            )
+        return found
 
     def figure(self) -> Figure:
         """Four panels: volume over time, lengths, arrivals, repeats."""
@@ -400,7 +443,9 @@ class WorkloadProfile:
         found += [("trend", volume.trend.statement), ("daily cycle", self.cycle.statement)]
         found.append(("arrivals", self._arrivals_sentence()))
         if self.lengths is None:
-            found.append(("lengths", "unknown: the log has no token counts"))
+            sums = [(side, mean) for side, mean in (("in", self.tokens.input), ("out", self.tokens.output)) if mean]
+            told = ", ".join(f"{mean:,.0f} tokens {side} on average" for side, mean in sums)
+            found.append(("lengths", f"unknown but for {told}" if sums else "unknown: the log has no token counts"))
         else:
             for name, side in (("input", self.lengths.input), ("output", self.lengths.output)):
                 shown = ", ".join(f"{level} {side.quantile(level):,.0f}" for level in ("p50", "p95", "p99"))
@@ -482,7 +527,8 @@ class WorkloadProfile:
             found.append(("failures", "unknown: outcomes are not logged"))
         else:
             retried = "retries unknown" if failures.retries is None else f"{failures.retries:.2%} are retries"
-            found.append(("failures", f"{failures.failed:.2%} failed; {retried}"))
+            undated = f" ({failures.undated:,} of them without a time)" if failures.undated else ""
+            found.append(("failures", f"{failures.failed:.2%} failed{undated}; {retried}"))
         return found
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -33,7 +33,9 @@ FIELDS = {
     "error": "empty where the request went well",
     "cost_usd": "what the request cost",
     "prompt": "the text in",
+    "system": "text that stands before the prompt",
     "response": "the text out",
+    "cache_hit": "true where a cache gave the answer and no model was called",
     "kind": "what the row is, where not every row is a request",
     "requests": "requests in the period, for a log of counts",
 }
@@ -58,6 +60,7 @@ class Schema:
     signs : each group must have at least one of its keys in the log
     kind : ``"requests"`` (a row each) or ``"counts"`` (a row per period)
     requests : values of the figure ``kind`` that are requests; rows of any other are no requests. Empty: all are
+    others : what stands in those values of ``kind`` that are no requests, as regular expressions
     bare : the time may be seconds since the log began
     """
 
@@ -66,6 +69,7 @@ class Schema:
     signs: tuple[tuple[str, ...], ...] = ()
     kind: Literal["requests", "counts"] = "requests"
     requests: frozenset[str] = frozenset()
+    others: tuple[str, ...] = ()
     paths: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def __add__(self, other: Schema) -> Schema:
@@ -75,6 +79,7 @@ class Schema:
             fields=_joined(self.fields, other.fields),
             kind=self.kind,
             requests=self.requests | other.requests,
+            others=tuple(dict.fromkeys((*self.others, *other.others))),
             paths=_joined(self.paths, other.paths),
         )
 
@@ -105,7 +110,10 @@ def _usage(*prefixes: str) -> dict[str, tuple[str, ...]]:
         "reasoning_tokens": under(
             "usage.completion_tokens_details.reasoning_tokens", "usage.output_tokens_details.reasoning_tokens"
         ),
-        "response": under("choices[0].message.content", "output_text", "output[0].content[0].text", "choices[0].text"),
+        "response": under(
+            *("choices[0].message.content", "choices[0].message.tool_calls", "output_text", "output"),
+            "choices[0].text",
+        ),
     }
 
 
@@ -115,6 +123,12 @@ def _details(*keys: str) -> tuple[str, ...]:
 
 
 _BODY, _CHAT = ("response.body.",), ("response.", "response.body.", "")
+_OTEL = ("attributes.", "", "span_attributes.", "SpanAttributes.")  # the last: ClickHouse's
+
+_REQUESTS = (
+    *("requests", "requests_est", "request_count", "num_requests", "n_requests", "num_model_requests"),
+    *("api_requests", "total_requests", "requestcount", "request_counts"),
+)
 
 KNOWN: tuple[Schema, ...] = (
     Schema(
@@ -136,12 +150,34 @@ KNOWN: tuple[Schema, ...] = (
         "aggregate-counts",
         {
             "at": ("hour_start_s", "hour_start", "period_start", "window_start", "bucket", "hour", "minute"),
-            "requests": ("requests", "requests_est", "request_count", "num_requests", "n_requests"),
+            "requests": _REQUESTS,
         },
         (
             ("hour_start_s", "hour_start", "period_start", "window_start", "bucket", "hour", "minute"),
-            ("requests", "requests_est", "request_count", "num_requests", "n_requests"),
+            _REQUESTS,
         ),
+        kind="counts",
+    ),
+    Schema(
+        "openai-usage",
+        {
+            "at": ("start_time", "start_time_iso"),
+            "requests": ("num_model_requests",),
+            "input_tokens": ("input_tokens",),
+            "output_tokens": ("output_tokens",),
+        },
+        (("start_time", "start_time_iso"), ("num_model_requests",)),
+        kind="counts",
+    ),
+    Schema(
+        "litellm-daily-spend",
+        {
+            "at": ("date",),
+            "requests": ("api_requests",),
+            "input_tokens": ("prompt_tokens",),
+            "output_tokens": ("completion_tokens",),
+        },
+        (("date",), ("api_requests",)),
         kind="counts",
     ),
     Schema(
@@ -176,35 +212,70 @@ KNOWN: tuple[Schema, ...] = (
                 *("messages", "proxy_server_request.messages", "proxy_server_request.input"),
                 "proxy_server_request.prompt",
             ),
-            "response": ("response.choices[0].message.content",),
+            "response": ("response.choices[0].message.content", "response.choices[0].message.tool_calls"),
+            "kind": ("call_type",),
+            "cache_hit": ("cache_hit",),
         },
         (("startTime",), ("prompt_tokens",), ("completion_tokens",), ("spend", "call_type")),
+        # Of litellm.types.utils.CallTypes; a batch that is fetched has the tokens of all its requests in one row.
+        others=("embedding", "image_", "moderation", "transcription", "speech", "rerank", "search", "batch"),
+    ),
+    Schema(
+        "bedrock-invocations",
+        {
+            "at": ("timestamp",),
+            "input_tokens": ("input.inputTokenCount",),
+            "output_tokens": ("output.outputTokenCount",),
+            # Cached tokens are counted beside inputTokenCount, not in it.
+            "added_input_tokens": ("input.cacheReadInputTokenCount", "input.cacheWriteInputTokenCount"),
+            "cached_tokens": ("input.cacheReadInputTokenCount",),
+            "model": ("modelId",),
+            "request_id": ("requestId",),
+            "error": ("errorCode",),
+            "prompt": ("input.inputBodyJson.messages", "input.inputBodyJson.inputText", "input.inputBodyJson.prompt"),
+            "system": ("input.inputBodyJson.system",),
+            "response": (
+                *("output.outputBodyJson.output.message.content", "output.outputBodyJson.content"),
+                "output.outputBodyJson.results[0].outputText",
+            ),
+            "kind": ("modelId",),
+        },
+        (
+            ("modelId",),
+            ("timestamp",),
+            ("input.inputTokenCount", "output.outputTokenCount", "input.inputContentType", "input.inputBodyJson"),
+        ),
+        others=("embed", "image", "rerank", "canvas", r"stability\."),
     ),
     Schema(
         "otel-genai",
         {
-            name: tuple(prefix + key for key in keys for prefix in ("attributes.", "", "span_attributes."))
+            name: tuple(prefix + key for key in keys for prefix in _OTEL)
             for name, keys in {
                 "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
                 "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
-                "cached_tokens": ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cached_input_tokens"),
+                "cached_tokens": (
+                    *("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cached_input_tokens"),
+                    "gen_ai.usage.cache_read_input_tokens",
+                ),
                 "reasoning_tokens": ("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"),
                 "model": ("gen_ai.response.model", "gen_ai.request.model"),
                 "error": ("error.type",),
                 "prompt": ("gen_ai.input.messages", "gen_ai.prompt"),
+                "system": ("gen_ai.system_instructions",),
                 "response": ("gen_ai.output.messages", "gen_ai.completion"),
                 "kind": ("gen_ai.operation.name",),
             }.items()
         }
         | {
             "at": ("startTimeUnixNano", "start_time_unix_nano", "start_time", "startTime", "timestamp", "Timestamp"),
-            "request_id": ("spanId", "span_id", "context.span_id"),
+            "request_id": ("spanId", "span_id", "context.span_id", "SpanId"),
             "status": ("status.code", "status.status_code", "statusCode", "StatusCode", "status_code"),
         },
         (
             tuple(
                 prefix + key
-                for prefix in ("attributes.", "", "span_attributes.")
+                for prefix in _OTEL
                 for key in (
                     "gen_ai.usage.input_tokens",
                     "gen_ai.usage.prompt_tokens",
@@ -284,10 +355,14 @@ KNOWN: tuple[Schema, ...] = (
             "request_id": ("response.id", "id"),
             "error": ("response.error", "error"),
             "prompt": ("request.messages", "messages"),
-            "response": ("response.content[0].text", "content[0].text"),
+            "system": ("request.system", "system"),
+            "response": ("response.content", "content"),
         },
         (
-            ("response.usage.cache_read_input_tokens", "usage.cache_read_input_tokens"),
+            (
+                *("response.usage.cache_read_input_tokens", "usage.cache_read_input_tokens"),
+                *("response.stop_reason", "stop_reason"),
+            ),
             ("created_at", "timestamp", "request.created_at", "response.created_at", "time", "ts"),
         ),
     ),
@@ -308,6 +383,7 @@ KNOWN: tuple[Schema, ...] = (
                 *("request.messages", "request.body.messages", "messages", "request.input", "request.prompt"),
                 *("request.body.input", "input"),
             ),
+            "system": ("request.instructions", "request.body.instructions", "instructions", "response.instructions"),
         },
         (
             (
@@ -355,6 +431,19 @@ PLAIN = Schema(
         "response": ("response", "completion", "answer", "output_text", "response_text", "output", "reply"),
     },
     (_PLAIN_TIME, ("input_tokens", *_PLAIN_TEXT)),
+)
+
+
+# A table with a count of requests has a row for a period, whatever else its columns say.
+PLAIN_COUNTS = Schema(
+    "plain-counts",
+    {
+        "at": (*_PLAIN_TIME, "day", "period", "start", "hour_start", "timestamp_hour", "bucket_start"),
+        "requests": _REQUESTS,
+        "input_tokens": PLAIN.fields["input_tokens"],
+        "output_tokens": PLAIN.fields["output_tokens"],
+    },
+    kind="counts",
 )
 
 
@@ -419,8 +508,11 @@ def recognise(columns: Columns, *, all_keys: bool) -> Schema | None:
             found = _located(schema, columns, all_keys=all_keys)
             if _is_usable(found, columns):
                 return found
-    found = _located(PLAIN, columns, all_keys=False)
-    return found if _is_usable(found, columns) else None
+    for schema in (PLAIN_COUNTS, PLAIN):
+        found = _located(schema, columns, all_keys=False)
+        if _is_usable(found, columns):
+            return found
+    return None
 
 
 def _located(schema: Schema, columns: Columns, *, all_keys: bool) -> Schema:
@@ -430,7 +522,7 @@ def _located(schema: Schema, columns: Columns, *, all_keys: bool) -> Schema:
         unseen = [split(key) for key in keys if norm(key) not in columns] if all_keys else []
         if seen or unseen:
             paths[name] = tuple(dict.fromkeys([*seen, *unseen]))
-    return Schema(schema.name, schema.fields, schema.signs, schema.kind, schema.requests, paths)
+    return replace(schema, paths=paths)
 
 
 def _is_usable(schema: Schema, columns: Columns) -> bool:
@@ -443,7 +535,7 @@ def _is_usable(schema: Schema, columns: Columns) -> bool:
         return has("at") and has("requests")
     if schema.name == "openai-batch":
         return True  # a failed request has neither
-    if schema.name in ("otel-genai", "langfuse"):
+    if schema.name in ("otel-genai", "langfuse", "bedrock-invocations"):
         return has("at")  # rows that are no requests have no tokens
     return has("at") and (has("input_tokens") or has("prompt")) and (has("output_tokens") or has("response"))
 
@@ -463,9 +555,7 @@ def from_mapping(mapping: Mapping[str, str], columns: Columns, name: str, *, all
     """
     unknown = [figure for figure in mapping if figure not in FIELDS]
     if unknown:
-        near = near_matches(unknown[0], FIELDS)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"columns maps {unknown[0]!r}, which is no figure. {hint}Figures: {', '.join(FIELDS)}")
+        raise no_figure(unknown[0])
     paths: dict[str, tuple[Path, ...]] = {}
     for figure, key in mapping.items():
         if norm(key) not in columns and not all_keys:
@@ -487,17 +577,28 @@ def from_mapping(mapping: Mapping[str, str], columns: Columns, name: str, *, all
             raise InputError(
                 f"columns must also map {' or '.join(group)} ({FIELDS[group[0]]}) for {name}. {seen(columns)}"
             )
-    return Schema("mapping", {figure: (key,) for figure, key in mapping.items()}, (), kind, frozenset(), paths)
+    return Schema("mapping", {figure: (key,) for figure, key in mapping.items()}, (), kind, paths=paths)
 
 
-def unknown_schema(columns: Columns, name: str) -> InputError:
+def no_figure(name: str) -> InputError:
+    """What to say of a mapping of something that is no figure."""
+    near = near_matches(name, FIELDS)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return InputError(f"columns maps {name!r}, which is no figure. {hint}Figures: {', '.join(FIELDS)}")
+
+
+class UnknownSchema(InputError):
+    """A file that can be read but holds nothing that is known as a log."""
+
+
+def unknown_schema(columns: Columns, name: str) -> UnknownSchema:
     """What to say of a log whose columns belong to no known schema: what was seen, and a mapping to write."""
     lines = []
     for figure in ("at", "input_tokens", "output_tokens"):
         near = _guess(figure, columns)
         lines.append(f"{figure!r}: {near!r}" if near else f"{figure!r}: '<your column>'")
     known = ", ".join([*(schema.name for schema in KNOWN), PLAIN.name])
-    return InputError(
+    return UnknownSchema(
         f"{name} has no schema that is known ({known}). {seen(columns)} "
         f"Say which column is which: columns={{{', '.join(lines)}}}. "
         "Instead of tokens a log may have the texts ('prompt', 'response'), or counts ('at', 'requests')"

@@ -6,11 +6,13 @@ Which columns a log has is left to :mod:`distillcalc.workload.logs.schemas`.
 from __future__ import annotations
 
 import glob
+import json
 import os
+import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
@@ -23,11 +25,15 @@ Format: TypeAlias = Literal["csv", "jsonl", "parquet", "frame"]
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
 Paths: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | Iterable[str | os.PathLike[str] | pd.DataFrame]"
 
+MEASURED = "# Measured by distillcalc"  # how a scenario begins that was made from logs
+REJECT_KEYS = ("file", "line", "reason", "text")
 HEAD_BYTES = 1 << 20
 HEAD_LINES = 2_000
 
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",\t;|"
+_WRAPPED = re.compile(rb'"(data|items|results|observations|records|rows|events|logs)"\s*:\s*\[\s*\{')
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _REFUSED = {
     b"PK\x03\x04": ("a zip archive", "Unpack it first"),
     b"BZh": ("compressed with bzip2", "Unpack it, or compress it with gzip or zstd"),
@@ -47,21 +53,25 @@ class Source:
     format : ``"csv"``, ``"jsonl"``, ``"parquet"`` or ``"frame"``
     compression : ``"none"``, ``"gzip"`` or ``"zstd"``
     array : the file is one JSON array rather than one object per line
+    wrapped : the key under which objects hold such an array, as the pages of a web interface do; empty: none does
     delimiter, quoted : of a CSV; ``quoted`` is false where no quote was seen, so a stray one spoils only its own line
     bom : the text begins with a byte order mark
     cut : a zstd file ends before its last frame does
     frame : the DataFrame
+    named : it was named outright, not found in a folder or behind a glob
     """
 
     path: Path | None
     format: Format
     compression: Compression = "none"
     array: bool = False
+    wrapped: str = ""
     delimiter: str = ","
     quoted: bool = False
     bom: bool = False
     cut: bool = False
     frame: pd.DataFrame | None = None
+    named: bool = True
 
     @property
     def name(self) -> str:
@@ -102,7 +112,7 @@ def find_sources(paths: Paths) -> tuple[list[Source], list[str]]:
                 continue
             seen.add(file.resolve())
             try:
-                found.append(recognise_file(file))
+                found.append(replace(recognise_file(file), named=named))
                 logs += 1
             except InputError as error:
                 if named:
@@ -159,12 +169,20 @@ def _recognise_text(file: Path, compression: Compression, head: bytes) -> Source
     )
     if readable * 2 < len(lines):
         raise binary
+    if head.startswith(MEASURED.encode()):
+        raise InputError(f"{file} is a scenario that distillcalc wrote, not a log")
+    if all(_is_reject(line) for line in lines):
+        raise InputError(f"{file} holds the rows that distillcalc rejected from a log, not requests")
     cut = compression == "zstd" and not _zstd_is_whole(file)
     objects = sum(line.startswith(b"{") for line in lines)
     if lines[0].startswith(b"[") and not objects * 2 > len(lines) + 1:
         return Source(file, "jsonl", compression, array=True, bom=bom, cut=cut)
     if objects * 2 >= len(lines) or lines[0].startswith(b"{"):
-        if lines[0] == b"{" and len(lines) > 1:
+        pretty = lines[0] == b"{" and len(lines) > 1
+        wrapped = _wrapper(head) if pretty or 2 * sum(bool(_wrapper(line)) for line in lines) >= len(lines) else ""
+        if wrapped:
+            return Source(file, "jsonl", compression, array=True, wrapped=wrapped, bom=bom, cut=cut)
+        if pretty:
             raise InputError(
                 f"{file} is JSON spread over several lines, which is not read. "
                 f"Write one object per line: jq -c . {file}"
@@ -180,6 +198,23 @@ def _recognise_text(file: Path, compression: Compression, head: bytes) -> Source
             "A CSV log begins with a line of column names"
         )
     return Source(file, "csv", compression, delimiter=delimiter, quoted=b'"' in head, bom=bom, cut=cut)
+
+
+def _is_reject(line: bytes) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and tuple(found) == REJECT_KEYS
+
+
+def _wrapper(head: bytes) -> str:
+    """The key of an object under which it holds a list of objects, by the beginning of its text; empty: none."""
+    for found in _WRAPPED.finditer(head):
+        before = _STRING.sub(b"", head[: found.start()])
+        if before.count(b"{") - before.count(b"}") == 1 and before.count(b"[") == before.count(b"]"):
+            return found[1].decode()
+    return ""
 
 
 def head_lines(source: Source, count: int = HEAD_LINES) -> list[str]:
@@ -217,9 +252,11 @@ def gunzip(stream: BinaryIO) -> Iterator[bytes]:
     unpack = zlib.decompressobj(wbits=31)
     while block := stream.read(HEAD_BYTES):
         while block:
+            before = unpack.copy()
             try:
                 data = unpack.decompress(block, 8 * HEAD_BYTES)
             except zlib.error:
+                yield from _up_to_the_damage(before, block)
                 return
             if data:
                 yield data
@@ -229,6 +266,54 @@ def gunzip(stream: BinaryIO) -> Iterator[bytes]:
                 block = unpack.unconsumed_tail
     if tail := unpack.flush():
         yield tail
+
+
+def _up_to_the_damage(unpack: Any, block: bytes) -> Iterator[bytes]:
+    """What of a damaged block can be unpacked; a call that fails gives nothing of what it could unpack."""
+    try:
+        while data := unpack.decompress(block, 512):
+            yield data
+            block = unpack.unconsumed_tail
+    except zlib.error:
+        return
+
+
+def gzip_is_whole(file: Path) -> bool:
+    """Whether a gzip file can be unpacked to its end and fits its checksums; what follows that is no gzip is let be."""
+    unpack, fresh = zlib.decompressobj(wbits=31), True
+    with file.open("rb") as stream:
+        while block := stream.read(HEAD_BYTES):
+            while block:
+                if fresh and not b"\x1f\x8b".startswith(block[:2]):
+                    return True
+                try:
+                    unpack.decompress(block, 8 * HEAD_BYTES)
+                except zlib.error:
+                    return False
+                fresh = unpack.eof
+                if fresh:
+                    block, unpack = unpack.unused_data.lstrip(b"\0"), zlib.decompressobj(wbits=31)
+                else:
+                    block = unpack.unconsumed_tail
+    return fresh
+
+
+def keep_logs(sources: Iterable[Source], written: Mapping[str, Path | None]) -> None:
+    """See to it that no log is overwritten.
+
+    Parameters
+    ----------
+    written : each file that is to be written, under the name of its option
+
+    Raises
+    ------
+    InputError
+        If one of them is a log.
+    """
+    logs = [source.path for source in sources if source.path is not None]
+    for option, file in written.items():
+        if file is not None and file.exists() and any(log.samefile(file) for log in logs):
+            raise InputError(f"{option} would overwrite {file}, which is one of the logs. Give another file")
 
 
 def _listed(paths: Any) -> list[Any]:

@@ -104,15 +104,21 @@ def measure_prefixes(connection: DuckDBPyConnection) -> Prefixes | None:
 
 
 def measure_failures(
-    connection: DuckDBPyConnection, *, requests: int, failed: int, known: int, hashed: bool
+    connection: DuckDBPyConnection, *, requests: int, failed: int, known: int, hashed: bool, undated: int = 0
 ) -> Failures:
-    """Share that failed among the requests with a logged outcome, and of retries among all."""
-    if not known:
+    """Share that failed among the requests with a logged outcome, and of retries among all.
+
+    Parameters
+    ----------
+    undated : requests that failed and have no time, so they are not among the others
+    """
+    if not known + undated:
         return Failures()
+    share, dated = (failed + undated) / (known + undated), failed / known if known else 0.0
     if not failed:
-        return Failures(0.0, 0.0)
+        return Failures(share, 0.0, dated, undated)
     if not hashed:
-        return Failures(failed / known)
+        return Failures(share, None, dated, undated)
     (retries,) = _row(
         connection,
         f"""
@@ -124,7 +130,7 @@ def measure_failures(
         ) WHERE after_failure AND since <= INTERVAL {RETRY_S} SECOND
         """,
     )
-    return Failures(failed / known, retries / requests)
+    return Failures(share, retries / requests, dated, undated)
 
 
 def _common(one: str, other: str) -> int:

@@ -41,7 +41,8 @@ class StandIn:
     rows_used: int = 0
     rows_rejected: int = 0
     reject_reasons: dict[str, int] = field(default_factory=dict)
-    rejects_file: Path | None = None
+    kept_rejects: Path | None = None
+    reject_examples: tuple[tuple[str, int | None, str], ...] = ()
     notes: list[str] = field(default_factory=list)
     token_source: str = "logged"
 

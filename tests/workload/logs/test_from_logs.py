@@ -113,7 +113,15 @@ def test_a_scenario_file_says_where_it_is_from_and_has_a_point_a_line(tmp_path: 
         (["log.csv", "--column", "at=when", "--figure", "x.nonsense"], "cannot write the figure"),
         (["log.csv", "--column", "at=when", "--figure", "no/such/x.png"], "cannot write the figure"),
         (["log.csv", "--column", "at=when", "-o", "no/such/folder/x.toml"], "cannot write"),
-        (["log.csv", "--column", "at=when", "--max-rejected-share", "7"], "between 0 and 1"),
+        (
+            ["log.csv", "--column", "at=when", "--max-rejected-share", "7"],
+            "--max-rejected-share must be between 0 and 1",
+        ),
+        (["log.csv"], "--column at=when --column input_tokens=prompt_tokens"),
+        (["log.csv", "--column", "att=when"], "--column maps 'att', which is no figure. Did you mean 'at'?"),
+        (["log.csv", "--column", "at=model"], "--rejects rejects.jsonl writes all of them"),
+        (["log.csv", "--column", "at=when", "--memory-limit", "much"], "--memory-limit must be a size"),
+        (["log.csv", "--column", "at=when", "--teacher", "nope/zip", "-o", "x.toml"], "unknown provider 'nope'"),
     ],
 )
 def test_bad_input_is_refused_without_a_traceback(tmp_path: Path, arguments: list[str], says: str) -> None:
@@ -122,6 +130,7 @@ def test_bad_input_is_refused_without_a_traceback(tmp_path: Path, arguments: lis
     assert done.returncode == 2, done.stdout
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x.toml").exists()
 
 
 @pytest.mark.parametrize(

@@ -373,7 +373,7 @@ def test_a_mapping_over_json_and_tables(tmp_path: Path) -> None:
         assert log.connection.execute("SELECT input_tokens, output_tokens FROM requests").fetchall() == [(4, 5)]
     with ingest(table, columns={"at": "when", "requests": "in"}) as log:
         assert log.kind == "counts"
-        assert log.connection.execute("SELECT * FROM counts").fetchall() == [(NOON, 4)]
+        assert log.connection.execute('SELECT "at", requests FROM counts').fetchall() == [(NOON, 4)]
 
 
 def test_a_mapping_that_cannot_be() -> None:
