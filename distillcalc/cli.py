@@ -234,13 +234,20 @@ def capacity(
     peak_per_s: Annotated[float | None, typer.Option(help="Peak to size for, requests per second.")] = None,
     month: Annotated[int, typer.Option(help="Of the horizon, whose volume is meant.")] = 1,
     replicas: Annotated[int | None, typer.Option(help="So many, instead of the least that do.")] = None,
+    trace: Annotated[
+        str | None, typer.Option(help="A request log: its own arrivals and lengths are replayed at the peak's rate.")
+    ] = None,
+    commitment: Annotated[
+        str | None,
+        typer.Option(help="on-demand, spot, reserved-1y, reserved-3y or owned; of the scenario if left out."),
+    ] = None,
     autoscaling: Annotated[bool, typer.Option(help="Follow the hours of the week.")] = False,
     every: Annotated[bool, typer.Option("--every", help="All machines, not only the best.")] = False,
     as_json: Json = False,
     catalog: Rows = None,
 ) -> None:
     """Size a fleet for one model: replicas, latency, cost and energy on each machine, by simulation."""
-    from distillcalc.estimate.capacity_plan import plan_capacity
+    from distillcalc.estimate.capacity_plan import plan_capacity, requests_of_logs
     from distillcalc.workload import Scenario
     from distillcalc.workload.files import read_rows, validate
     from distillcalc.workload.scenario import Serving
@@ -248,7 +255,9 @@ def capacity(
     loaded = Scenario.load(scenario)
     if catalog is not None:
         loaded = loaded.with_overrides(read_rows(catalog))
-    asked = {"precision": precision, "tensor_parallel": tensor_parallel, "engine": engine}
+    asked = {
+        "precision": precision, "tensor_parallel": tensor_parallel, "engine": engine, "commitment": commitment,
+    }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if autoscaling:
         given["autoscaling"] = True
@@ -257,8 +266,9 @@ def capacity(
         loaded = loaded.model_copy(update={"choices": loaded.choices.model_copy(update={"serving": serving})})
     names = None if gpu is None else "all" if gpu == ["all"] else gpu
     plan = plan_capacity(
-        loaded, model, names, peak_to_mean=peak_to_mean, peak_per_s=peak_per_s, month=month, replicas=replicas
-    )
+        loaded, model, names, peak_to_mean=peak_to_mean, peak_per_s=peak_per_s, month=month, replicas=replicas,
+        trace=None if trace is None else requests_of_logs(trace),
+    )  # fmt: skip
     _print_capacity(plan, _console(as_json), every=every)
     if as_json:
         print(json.dumps(plan.to_dict()))
@@ -295,8 +305,11 @@ def _print_capacity(plan: CapacityPlan, console: Console, *, every: bool) -> Non
     kept = {row.machine for row in (*does[:MOST_MACHINES_SHOWN], *front)}
     shown = does if every else [row for row in does if row.machine in kept]
     for row in shown:
-        size = f"{row.replicas}+{row.spares}" if row.usd_per_month is not None else "own"
-        mix = f"{row.mix.reserved} res + {row.mix.by_the_hour} od, {usd(row.mix.usd_per_month)}" if row.mix else "-"
+        size = f"{row.replicas}+{row.spares}" if row.goodput_per_s == row.goodput_per_s else "own"
+        hourly = "spot" if row.mix and row.mix.hourly == "spot" else "od"
+        mix = (
+            f"{row.mix.reserved} res + {row.mix.by_the_hour} {hourly}, {usd(row.mix.usd_per_month)}" if row.mix else "-"
+        )
         table.add_row(
             f"{'* ' if row.on_front else '  '}{row.machine}",
             size,
@@ -321,7 +334,7 @@ def _print_capacity(plan: CapacityPlan, console: Console, *, every: bool) -> Non
         console.print(f"a replica fewer on {best.machine}: {best.one_fewer}", markup=False, highlight=False)
     console.print(
         "* on the front of cost and E2E p95; +n are spares; unused is paid capacity that the traffic does not ask for; "
-        "mix: reserved and on-demand, whichever is cheaper for its hours",
+        "mix: reserved and by the hour, whichever is cheaper for its hours",
         markup=False,
         highlight=False,
     )

@@ -29,11 +29,12 @@ from distillcalc.estimate.capacity import (
     replica_capacity,
     tpot_s,
 )
-from distillcalc.estimate.fleet_search import simulate_steady
+from distillcalc.estimate.fleet_search import least_replicas, simulate_steady
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.self_hosting import gpu_usd_per_hour, step_sentence
 from distillcalc.estimate.simulated_fleet import SimulatedFleet, engine_of_machine
-from distillcalc.estimate.simulation import Simulation, Traffic
+from distillcalc.estimate.simulation import Requests, Simulation, Traffic, simulate
+from distillcalc.workload.logs.sources import Paths
 from distillcalc.workload.scenario import Scenario, Serving
 
 Floats = NDArray[np.float64]
@@ -41,6 +42,7 @@ Floats = NDArray[np.float64]
 WEEK = 168
 LEVELS_SHOWN = (0.5, 0.95, 0.99)
 SAMPLE = 20_000
+WARM_UP = 0.1  # share of a trace that the percentiles leave out
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,15 @@ class Mix:
     Parameters
     ----------
     reserved, by_the_hour : replicas of each kind, the second at most.
-    commitment : of the reserved ones, of those ``by_the_hour`` it is on demand.
+    commitment : of the reserved ones.
+    hourly : of those by the hour: "on-demand", or "spot" where the scenario takes machines that may be taken away.
     usd_per_month : of both.
     """
 
     reserved: int
     by_the_hour: int
     commitment: str
+    hourly: str
     usd_per_month: float
 
 
@@ -161,6 +165,7 @@ def plan_capacity(
     peak_per_s: float | None = None,
     month: int = 1,
     replicas: int | None = None,
+    trace: Requests | None = None,
     seed: int = 0,
 ) -> CapacityPlan:
     """The least fleet of one model that meets the objectives at the peak, on each GPU, with its latencies and its bill.
@@ -174,6 +179,8 @@ def plan_capacity(
     peak_per_s : the same as a rate [1/s].
     month : of the horizon, from 1, whose volume is meant.
     replicas : so many instead of the least; spares are then none.
+    trace : requests to be replayed at the peak's rate, with their own gaps and lengths; None: Gamma arrivals with the
+        scenario's burstiness, lengths drawn from its distribution.
     seed : of the requests that are drawn; the same one gives the same plan.
 
     Raises
@@ -200,16 +207,21 @@ def plan_capacity(
         raise InputError("requests_per_day is 0: there is no peak to size for")
     peak = _peak(mean, workload.profile.peak, peak_to_mean, peak_per_s)
     load = Load.of(x.student_lengths, x["student_reasoning_tokens"])
-    traffic = Traffic.of(
-        peak,
-        x.student_lengths,
-        round(float(x["student_reasoning_tokens"][0, 0])),
-        interarrival_cv=float(x["interarrival_cv"][0, 0]),
-        size=SAMPLE,
-        seed=seed,
+    cv = float(x["interarrival_cv"][0, 0])
+    traffic: Traffic | Requests = (
+        trace.at_rate(peak)
+        if trace is not None
+        else Traffic.of(
+            peak,
+            x.student_lengths,
+            round(float(x["student_reasoning_tokens"][0, 0])),
+            interarrival_cv=cv,
+            size=SAMPLE,
+            seed=seed,
+        )
     )
     job = _Job(
-        known, row, model, serving, load, traffic, tuple(workload.slo.objectives()), mean, workload.week,
+        known, row, model, serving, load, traffic, peak, tuple(workload.slo.objectives()), mean, workload.week,
         workload.region, workload.private, replicas, seed,
     )  # fmt: skip
     names = _asked(gpus, scenario, known)
@@ -223,12 +235,45 @@ def plan_capacity(
         scenario=workload.name,
         peak_per_s=peak,
         mean_per_s=mean,
-        interarrival_cv=traffic.interarrival_cv,
+        interarrival_cv=cv if trace is None else _cv(trace),
         objectives=job.objectives,
         rows=tuple(_ranked(rows)),
         source=step_sentence(engine, serving, row),
         tpot_factor=engine.tpot_factor_moe if row.shape.experts else engine.tpot_factor,
     )
+
+
+def requests_of_logs(paths: Paths, **options: Any) -> Requests:
+    """The answered requests of logs, to be replayed: arrivals and lengths, whole and at least one token each.
+
+    Parameters
+    ----------
+    paths, options : as of :func:`distillcalc.workload.logs.ingest`.
+
+    Raises
+    ------
+    InputError
+        If the logs cannot be read, or hold counts only.
+    """
+    from distillcalc.workload.logs import ingest
+
+    with ingest(paths, **options) as found:
+        if found.kind != "requests":
+            raise InputError("a trace to replay has a row per request; this log holds counts per period")
+        rows = found.connection.execute(
+            'SELECT epoch_us("at") AS at, input_tokens, output_tokens, coalesce(reasoning_tokens, 0) AS thinking '
+            'FROM requests WHERE failed IS NOT TRUE ORDER BY "at"'
+        ).fetchnumpy()
+    if len(rows["at"]) < 2:
+        raise InputError("a trace to replay needs two answered requests or more")
+    at, inputs, outputs, thinking = (np.asarray(np.ma.filled(rows[name], 0)) for name in rows)
+    thinking = np.minimum(thinking, np.maximum(outputs - 1, 0))
+    return Requests((at - at[0]) / 1e6, np.maximum(inputs, 1), np.maximum(outputs - thinking, 1), thinking)
+
+
+def _cv(trace: Requests) -> float:
+    gaps = np.diff(trace.arrival_s)
+    return float(gaps.std() / gaps.mean())
 
 
 def _peak(mean: float, of_week: float, peak_to_mean: float | None, peak_per_s: float | None) -> float:
@@ -262,7 +307,8 @@ class _Job:
     model: str
     serving: Serving
     load: Load
-    traffic: Traffic
+    traffic: Traffic | Requests
+    peak_per_s: float
     objectives: tuple[tuple[str, float, float], ...]
     mean_per_s: float
     week: tuple[float, ...] | None
@@ -335,11 +381,11 @@ class _Job:
         spares = 0 if self.asked else math.ceil(self.serving.spare_replicas)
         one_fewer = ""
         if self.asked:
-            at = simulate_steady(fleet.engine, self.traffic, self.asked, seed=self.seed)
+            at = self.asked_for(fleet)
             if not at.meets(fleet.limits):
                 return replace(found, why_not=f"{self.asked} replicas: {_missed(fleet, at)}")
         else:
-            search = fleet.at(self.traffic.rate_per_s)
+            search = fleet.at(self.peak_per_s)
             at = search.at
             if search.one_fewer is not None:
                 one_fewer = _missed(fleet, search.one_fewer) or "the queue would grow"
@@ -362,17 +408,28 @@ class _Job:
         )
         return self.billed(found, fleet)
 
+    def asked_for(self, fleet: SimulatedFleet) -> Simulation:
+        """The fleet that the user named; refused where it cannot keep up."""
+        assert self.asked is not None
+        if isinstance(self.traffic, Traffic):
+            return simulate_steady(fleet.engine, self.traffic, self.asked, seed=self.seed)
+        at = simulate(fleet.engine, self.traffic, replicas=self.asked, warm_up=WARM_UP)
+        if at.queue_grew:
+            least = least_replicas(fleet.engine, self.traffic, []).replicas
+            raise InputError(f"{self.asked} replicas cannot keep up with the trace: their queue grows. {least} would")
+        return at
+
     def billed(self, found: MachinePlan, fleet: SimulatedFleet) -> MachinePlan:
         """With the bill of a month, idle hours paid."""
         relative = np.ones(WEEK) if self.week is None else np.asarray(self.week) / np.mean(self.week)
         need = np.full(WEEK, float(found.replicas))
         if self.serving.autoscaling:
-            rates = self.traffic.rate_per_s * relative / relative.max()
+            rates = self.peak_per_s * relative / relative.max()
             need = np.maximum(fleet.needed(rates), max(float(self.serving.min_replicas), 1.0))
         # A replica is started before the hour that needs it.
         rise = np.maximum(np.roll(need, -1) - need, 0)
         paid = need + rise * min(self.serving.start_up_s / 3600, 1.0) + found.spares
-        used = self.mean_per_s / (self.traffic.rate_per_s / found.replicas)  # in replicas as busy as at the peak
+        used = self.mean_per_s / (self.peak_per_s / found.replicas)  # in replicas as busy as at the peak
         price = self.price(found, self.serving.commitment)
         hours = 24 * DAYS_PER_MONTH
         return replace(
@@ -393,7 +450,8 @@ class _Job:
 
     def mix(self, found: MachinePlan, need: Floats) -> Mix | None:
         """Each replica reserved or by the hour, whichever is cheaper for the hours in which it is needed."""
-        hourly = self.price(found, "on-demand")
+        by_the_hour = "spot" if self.serving.commitment == "spot" else "on-demand"
+        hourly = self.price(found, by_the_hour)
         fixed = [(price, kind) for kind in ("reserved-1y", "reserved-3y") if (price := self.price(found, kind))]
         if hourly is None:
             return None
@@ -406,7 +464,7 @@ class _Job:
                 reserved, total, kind = reserved + 1, total + price * hours, name
             else:
                 total += hourly * share * hours
-        return Mix(reserved, len(shares) - reserved, kind, total)
+        return Mix(reserved, len(shares) - reserved, kind, by_the_hour, total)
 
 
 def _missed(fleet: SimulatedFleet, at: Simulation) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from distillcalc.estimate.capacity import Machines
 from distillcalc.estimate.fleet_search import FleetSearch, least_replicas
-from distillcalc.estimate.simulation import Engine, Objectives, Simulation, Traffic
+from distillcalc.estimate.simulation import Engine, Objectives, Requests, Simulation, Traffic
 from distillcalc.estimate.step_time import StepTime
 
 Floats = NDArray[np.float64]
@@ -45,14 +45,14 @@ class SimulatedFleet:
     Parameters
     ----------
     engine : one replica.
-    traffic : lengths and burstiness; its rate is the highest that will be asked for.
+    traffic : lengths and burstiness, or requests to be replayed, faster or slower as the rate asks for.
     objectives : (what, level, limit [s]) each, as a user sees them.
     before_s : time that a request takes before the engine has it [s].
     seed : of the draws.
     """
 
     engine: Engine
-    traffic: Traffic
+    traffic: Traffic | Requests
     objectives: tuple[tuple[str, float, float], ...]
     before_s: float = 0.0
     seed: int = 0
@@ -80,7 +80,10 @@ class SimulatedFleet:
             Where no number of replicas meets the objectives.
         """
         if rate_per_s not in self._found:
-            traffic = replace(self.traffic, rate_per_s=rate_per_s)
+            if isinstance(self.traffic, Requests):
+                traffic: Traffic | Requests = self.traffic.at_rate(rate_per_s)
+            else:
+                traffic = replace(self.traffic, rate_per_s=rate_per_s)
             self._found[rate_per_s] = least_replicas(self.engine, traffic, self.limits, seed=self.seed)
         return self._found[rate_per_s]
 

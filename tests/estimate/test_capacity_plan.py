@@ -14,7 +14,7 @@ from distillcalc import recommend
 from distillcalc.calendar import DAYS_PER_MONTH
 from distillcalc.catalog import Catalog
 from distillcalc.errors import InputError, UnknownName
-from distillcalc.estimate.capacity_plan import CapacityPlan, plan_capacity
+from distillcalc.estimate.capacity_plan import CapacityPlan, plan_capacity, requests_of_logs
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.simulated_fleet import SimulatedFleet, engine_of_machine
@@ -132,6 +132,16 @@ def test_reserved_replicas_for_the_hours_that_pay_them() -> None:
     assert found.mix.commitment == "reserved-1y"
     expected = always * 1.2 + (found.replicas - always) * 2 / 2
     assert found.mix.usd_per_month == pytest.approx(expected * MONTH_HOURS)
+    assert found.mix.hourly == "on-demand"
+    # Where the scenario takes machines that may be taken away, at 0.5 an hour, none is worth a reservation.
+    spot = {"spot": {"gpu": "toy", "provider": "cloud", "commitment": "spot", "usd_per_gpu_hour": 0.5}}
+    year = {"year": {"gpu": "toy", "provider": "cloud", "commitment": "reserved-1y", "usd_per_gpu_hour": 1.2}}
+    serving["commitment"] = "spot"
+    known = catalog(gpu_prices={**spot, **year})
+    cheap = plan({**TRAFFIC, "slo": {"tpot_p95_ms": 50}, "hour_of_week": week}, {"serving": serving}, known=known).best
+    assert cheap is not None
+    assert cheap.mix is not None
+    assert (cheap.mix.reserved, cheap.mix.hourly) == (0, "spot")
 
 
 def test_the_front_of_cost_and_latency() -> None:
@@ -150,6 +160,40 @@ def test_the_front_of_cost_and_latency() -> None:
     assert found.best is found.rows[0]
     wide = plan({**TRAFFIC, "requests_per_day": 100}, known=known)
     assert [row.machine for row in wide.rows] == ["toy", "2 x toy", "4 x toy", "8 x toy"]
+
+
+def test_a_trace_is_replayed_at_the_rate_of_the_peak(tmp_path: Path) -> None:
+    # Pairs of requests at the same moment, one pair a second: half of the gaps are 0, their CV is 1.
+    lines = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    lines += [f"2024-05-01 {i // 3600:02d}:{i // 60 % 60:02d}:{i % 60:02d},1000,100" for i in range(1000) for _ in "ab"]
+    log = tmp_path / "trace.csv"
+    log.write_text("\n".join(lines) + "\n")
+    trace = requests_of_logs(log)
+    assert (len(trace), trace.rate_per_s) == (2000, pytest.approx(1999 / 999))
+    limits = {"slo": {"tpot_p95_ms": 50}}
+    replayed = plan({**TRAFFIC, **limits}, {"serving": {"tensor_parallel": 1}}, trace=trace)
+    assert replayed.interarrival_cv == pytest.approx(1, abs=0.01)
+    assert replayed.best is not None
+    assert replayed.best.latency_s["tpot_p95"] <= 0.05
+    # Pairs arrive at once: the second prompt waits for the first, or is read beside it.
+    assert replayed.best.latency_s["ttft_p95"] > 0.322
+    again = plan({**TRAFFIC, **limits}, {"serving": {"tensor_parallel": 1}}, trace=trace)
+    assert again.best == replayed.best
+    with pytest.raises(InputError, match=r"1 replicas cannot keep up with the trace: .* would"):
+        plan(TRAFFIC, {"serving": {"tensor_parallel": 1}}, trace=trace, peak_per_s=9, replicas=1)
+
+
+def test_a_trace_that_cannot_be_replayed(tmp_path: Path) -> None:
+    log = tmp_path / "moment.csv"
+    log.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "2024-05-01 00:00:00,10,5\n" * 50)
+    with pytest.raises(InputError, match="no gaps to stretch"):
+        plan(TRAFFIC, trace=requests_of_logs(log))
+    log.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-01 00:00:00,10,5\n")
+    with pytest.raises(InputError, match="two answered requests or more"):
+        requests_of_logs(log)
+    log.write_text("hour_start,requests\n2024-05-01 00:00:00,10\n2024-05-01 01:00:00,10\n")
+    with pytest.raises(InputError, match="counts per period"):
+        requests_of_logs(log)
 
 
 # --- what cannot do --------------------------------------------------------------------------------------------------
