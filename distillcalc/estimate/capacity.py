@@ -226,9 +226,16 @@ class Lines:
         return np.minimum((limit - self.fixed[0]) / self.slope[0], (limit - self.fixed[1]) / self.slope[1])
 
 
+def pace(m: Machines, load: Load, prompt: Floats) -> Callable[[Floats], Floats]:
+    """TPOT [s] as a function of the batch, the others' prompts included: step + (b - 1) x prompt / output."""
+    if not np.any(m.step.experts_s):
+        return Lines.of(m, load, m.reading_s(1.0), prompt).at
+    return lambda batch: Lines.of(m, load, m.reading_s(batch), prompt).at(batch)
+
+
 def tpot_s(m: Machines, load: Load, batch: Floats, prompt: Floats) -> Floats:
-    """Time per output token at a batch [s], the others' prompts included: step + (b - 1) x prompt / output."""
-    return Lines.of(m, load, m.reading_s(batch), prompt).at(batch)
+    """Time per output token at a batch [s], see :func:`pace`."""
+    return pace(m, load, prompt)(batch)
 
 
 def largest_batch(m: Machines, load: Load, prompt: Floats, limit: Floats | float, most: Floats) -> Floats:
@@ -283,7 +290,8 @@ def replica_capacity(m: Machines, load: Load, objectives: list[tuple[str, float,
     prompt = prompt_s(m, load)
     room = np.where(m.fits, np.minimum(m.free_bytes / (m.kv_bytes * load.mean_total), m.max_sequences), 0.0)
     batch = room
-    one_step = tpot_s(m, load, np.ones((1, 1)), prompt)
+    tpot = pace(m, load, prompt)
+    one_step = tpot(np.ones((1, 1)))
     thinks = load.thinking > 0
     prefill_share = np.ones((1, 1, 1))
     floors: dict[str, Floats] = {}
@@ -314,7 +322,7 @@ def replica_capacity(m: Machines, load: Load, objectives: list[tuple[str, float,
         batch = np.minimum(batch, largest_batch(m, load, prompt, slowest, np.maximum(room, 1.0)))
     batch = np.where(prefill_share > 0, np.maximum(np.floor(batch + 1e-9), 0.0), 0.0)
     at_batch = np.maximum(batch, 1.0)
-    seconds = prefill + (load.mean_output - 1) * tpot_s(m, load, at_batch, prompt)
+    seconds = prefill + (load.mean_output - 1) * tpot(at_batch)
     rate = np.minimum(at_batch / seconds, prefill_share / np.maximum(prompt, 1e-12))
     usable = np.where(batch >= 1, rate, 0.0)
     return ReplicaCapacity(batch, np.floor(room), usable, seconds, prefill, prompt, floors)
@@ -446,7 +454,8 @@ def latencies(
     """
     from scipy.special import ndtri
 
-    one_step = tpot_s(m, load, np.ones((1, 1)), capacity.prompt)
+    at_batch = pace(m, load, capacity.prompt)
+    one_step = at_batch(np.ones((1, 1)))
     rate, most = arrivals_per_s / busiest, np.maximum(capacity.batch, 1.0)
     mean = np.minimum(in_flight(m, load, capacity, rate), most)
     found: dict[str, Floats] = {}
@@ -455,7 +464,7 @@ def latencies(
         for level in levels:
             margin = float(ndtri(level)) * np.sqrt(mean * (cv**2 + 1) / 2 / busiest)
             batch = np.max(mean + margin, axis=2, keepdims=True)
-            tpot = tpot_s(m, load, np.minimum(np.maximum(batch, 1.0), most), capacity.prompt)
+            tpot = at_batch(np.minimum(np.maximum(batch, 1.0), most))
             prompt = load.input_at(level)
             reading = prefill_s(m, prompt, prompt**2)
             wait = 1 / np.maximum(1 - busy, 1e-3) if level > 0.5 else 1.0
