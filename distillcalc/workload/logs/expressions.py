@@ -301,7 +301,9 @@ def failed(schema: Schema, values: Mapping[str, tuple[Value, ...]], *, error_log
         yes, no = ("false", "true") if last in ("success", "ok") else ("true", "false")
         in_otel = schema.name.startswith("otel")
         leading = rf"nullif(regexp_extract({text}, '^([1-5]\d\d)\b', 1), '')"  # of "429 Too Many Requests"
-        code = value.number if value.is_number else f"TRY_CAST(coalesce({leading}, {text}) AS DOUBLE)"
+        code = (
+            value.number if value.is_number else f"coalesce(TRY_CAST({text} AS DOUBLE), TRY_CAST({leading} AS DOUBLE))"
+        )
         by_number = f"WHEN {code} BETWEEN 400 AND 599 THEN true WHEN {code} BETWEEN 100 AND 399 THEN false " + (
             f"WHEN {code} = 2 THEN true WHEN {code} IN (0, 1) THEN false"
             if in_otel

@@ -34,7 +34,7 @@ def written_time(t: str, zone: str) -> tuple[str, str]:
         f"WHEN strlen({t}) > 15 AND tail[1] IN ('+', '-') THEN tail "
         f"WHEN strlen({t}) > 15 AND tail[2] IN ('+', '-') THEN tail[2:] "
         f"WHEN strlen({t}) > 15 AND tail[4] IN ('+', '-') THEN tail[4:] "
-        r"WHEN regexp_full_match(tail, '[-0-9:.,T ]+') THEN '' "
+        "WHEN translate(tail, '0123456789:.,- T', '') = '' THEN '' "
         f"ELSE coalesce(nullif({word}, ''), '?') END"
     )
     names = ", ".join(f"'{name}'" for name in (*OFFSETS, *SHORT_NAMES))
