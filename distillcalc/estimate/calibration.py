@@ -70,7 +70,10 @@ OWN: dict[str, tuple[float, float]] = {  # of each engine
 HARNESS: dict[str, tuple[float, float]] = {"burst": (0.1, 0.7), "behind": (0.05, 1.0), "steps": (1.0, 0.8)}
 NEUTRAL = {"burst": 0.1, "behind": 0.0, "steps": 0.5}  # of a harness that is not known
 
-TPOT_SCALE, TTFT_SCALE = 0.15, 0.2  # relative error from which a point weighs less
+# Relative error that is expected of a point (tpot_s, ttft_s), and from which it weighs less: where one model serves all
+# models, GPUs and engines, and in runs of one engine of one's own.
+ACROSS = {"tpot_s": 0.15, "ttft_s": 0.2}
+OWN_RUNS = {"tpot_s": 0.02, "ttft_s": 0.05}
 MEMORY_MARGIN = 0.1  # of a GPU's memory, for everything but weights and cache
 POSSIBLE_SHARE = 0.9  # of peak compute: a set of points that implies more has not computed its prompts
 
@@ -397,12 +400,13 @@ class Fit:
 
     Notes
     -----
-    Least is the sum over points of a pseudo-Huber loss of log(predicted / measured) / scale, plus the squares of
-    (log constant - log expected) / deviation. TPOT first; then TTFT, at those step times, gives what only it tells of.
+    Least is the sum over points of a pseudo-Huber loss of log(predicted / measured) / scale (:data:`ACROSS`, or
+    :data:`OWN_RUNS` around a row), plus the squares of (log constant - log expected) / deviation. TPOT first; then
+    TTFT, at those step times, gives what only it tells of.
     """
 
     def __init__(self, points: Points, around: EngineRow | None = None, looseness: float = 1.0) -> None:
-        self.points = points
+        self.points, self.scale = points, ACROSS if around is None else OWN_RUNS
         self.engines, self.harnesses = (sorted(set(points.column(name))) for name in ("engine", "harness"))
         self.overlap = around.overlap if around else 0.0
         self.own = {name: OWN[name] for name in OWN if around is None or name != "engine_s"}
@@ -412,7 +416,9 @@ class Fit:
         for engine in self.engines:
             for name, (mean, deviation) in self.own.items():
                 expected[f"{name}:{engine}"] = mean if around is None else getattr(around, name), deviation * looseness
-        expected |= {f"{name}:{one}": HARNESS[name] for one in self.harnesses for name in HARNESS}
+        for harness in self.harnesses:
+            for name, (mean, deviation) in HARNESS.items():
+                expected[f"{name}:{harness}"] = mean if around is None else max(NEUTRAL[name], 1e-3), deviation
         self.names = list(expected)
         kinds = [name.split(":")[0] for name in self.names]
         self.most = np.array([0.0 if kind in {*SHARES, "burst", "behind"} else np.inf for kind in kinds])
@@ -456,7 +462,7 @@ class Fit:
                 trial = vector.copy()
                 trial[part] = free
                 made = getattr(_predicted(self.points, *self.constants(trial, self.points)), what)
-                off = np.log(made[seen] / measured[what][seen]) / (TPOT_SCALE if what == "tpot_s" else TTFT_SCALE)
+                off = np.log(made[seen] / measured[what][seen]) / self.scale[what]
                 robust = np.sqrt(2 * (np.sqrt(1 + off**2) - 1)) * np.sign(off)  # pseudo-Huber
                 return np.concatenate([robust, (free - self.mean[part]) / self.deviation[part]])
 
@@ -484,7 +490,7 @@ def _places(known: Sequence[str], names: Any) -> NDArray[np.int64]:
 
 
 def calibrate(
-    measurements: str | Path | pd.DataFrame, catalog: Catalog | None = None, *, looseness: float = 0.5
+    measurements: str | Path | pd.DataFrame, catalog: Catalog | None = None, *, looseness: float = 1.0
 ) -> Catalog:
     """A catalog whose engines fit measurements of one's own; engines that were not measured stay as they are.
 
