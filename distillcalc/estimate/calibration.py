@@ -443,9 +443,11 @@ class Fit:
         values["fixed_s"] = values["fixed_s"] + own.pop("engine_s", 0.0)
         return SimpleNamespace(**values, **own, overlap=self.overlap), each("harness", self.harnesses, HARNESS)
 
-    def predict(self, points: Points) -> Prediction:
-        """What the fitted constants say of any points."""
-        return _predicted(points, *self.constants(self.vector, points))
+    def predict(self, points: Points, *, harness_known: bool = True) -> Prediction:
+        """What the fitted constants say of any points; those of their harness only where that may be known."""
+        engine, harness = self.constants(self.vector, points)
+        neutral = {name: np.full(len(points), mean) for name, mean in NEUTRAL.items()}
+        return _predicted(points, engine, harness if harness_known else neutral)
 
     def _solved(self) -> Floats:
         """The logs of the constants, TPOT's first and then what only TTFT tells of."""
