@@ -429,19 +429,27 @@ class Fit:
 
     def constants(self, vector: Floats, points: Points) -> tuple[Any, dict[str, Floats]]:
         """Constants of each point's engine and of its harness; of one that was not fitted, as expected."""
+        return self._constants(vector, self._places(points))
+
+    def _places(self, points: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each point's engine and harness are among those fitted; behind the last, if they are not."""
+        columns = (("engine", self.engines), ("harness", self.harnesses))
+        engine, harness = (_index(fitted, points.column(column)) for column, fitted in columns)
+        return engine, harness
+
+    def _constants(self, vector: Floats, places: tuple[Any, Any]) -> tuple[Any, dict[str, Floats]]:
         named = dict(zip(self.names, np.exp(vector).tolist(), strict=True))
         values: dict[str, Any] = {name: named[name] for name in COMMON}
 
-        def each(column: str, fitted: list[str], known: Mapping[str, tuple[float, float]]) -> dict[str, Floats]:
-            where = _places(fitted, points.column(column))
+        def each(where: Any, fitted: list[str], known: Mapping[str, tuple[float, float]]) -> dict[str, Floats]:
             return {
                 name: np.array([*(named[f"{name}:{one}"] for one in fitted), NEUTRAL.get(name, mean)])[where]
                 for name, (mean, _) in known.items()
             }
 
-        own = each("engine", self.engines, self.own)
+        own = each(places[0], self.engines, self.own)
         values["fixed_s"] = values["fixed_s"] + own.pop("engine_s", 0.0)
-        return SimpleNamespace(**values, **own, overlap=self.overlap), each("harness", self.harnesses, HARNESS)
+        return SimpleNamespace(**values, **own, overlap=self.overlap), each(places[1], self.harnesses, HARNESS)
 
     def predict(self, points: Points, *, harness_known: bool = True) -> Prediction:
         """What the fitted constants say of any points; those of their harness only where that may be known."""
@@ -454,7 +462,7 @@ class Fit:
         from scipy.optimize import least_squares
 
         measured = {"tpot_s": self.points.column("tpot_s"), "ttft_s": self.points.column("ttft_s").astype(float)}
-        vector = self.mean.copy()
+        vector, places = self.mean.copy(), self._places(self.points)
         for what, part in (("tpot_s", ~self.is_ttft), ("ttft_s", self.is_ttft)):
             seen = np.isfinite(measured[what])
             if not seen.any():
@@ -463,13 +471,15 @@ class Fit:
             def residuals(free: Floats, what: str = what, part: Bools = part, seen: Bools = seen) -> Floats:
                 trial = vector.copy()
                 trial[part] = free
-                made = getattr(_predicted(self.points, *self.constants(trial, self.points)), what)
+                made = getattr(_predicted(self.points, *self._constants(trial, places)), what)
                 off = np.log(made[seen] / measured[what][seen]) / self.scale[what]
                 robust = np.sqrt(2 * (np.sqrt(1 + off**2) - 1)) * np.sign(off)  # pseudo-Huber
                 return np.concatenate([robust, (free - self.mean[part]) / self.deviation[part]])
 
             least = np.full(int(part.sum()), -40.0)
-            vector[part] = least_squares(residuals, vector[part], bounds=(least, self.most[part]), diff_step=1e-4).x
+            bounds = least, self.most[part]
+            # lsmr: by the exact solver the SVD of each step is slow where other processes use the cores.
+            vector[part] = least_squares(residuals, vector[part], bounds=bounds, diff_step=1e-4, tr_solver="lsmr").x
         return vector
 
     def engines_fitted(self) -> dict[str, dict[str, float]]:
@@ -485,7 +495,7 @@ class Fit:
         return made
 
 
-def _places(known: Sequence[str], names: Any) -> NDArray[np.int64]:
+def _index(known: Sequence[str], names: Any) -> NDArray[np.int64]:
     """The index of each name in ``known``, or its length."""
     where = {name: i for i, name in enumerate(known)}
     return np.array([where.get(name, len(known)) for name in names], dtype=np.int64)
