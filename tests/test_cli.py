@@ -145,6 +145,38 @@ def test_recommend_by_simulation() -> None:
     assert "simulation of the busiest hour" in json.dumps(own["provenance"])
 
 
+def test_accuracy_as_it_is_stored() -> None:
+    done = run("accuracy")
+    assert done.returncode == 0, done.stderr
+    for words in ("one model left out", "llama-3.1-70b", "1,322, of which 1,258 used", "aiconfigurator", "2026-"):
+        assert words in done.stdout
+    assert "Left out: 37. Attention replicated over GPUs" in done.stdout
+    assert "%" in done.stdout
+    asked = run("accuracy", "--json")
+    assert asked.stdout.count("\n") == 1
+    answer = json.loads(asked.stdout)
+    assert answer["points"] == 1322
+    assert answer["intervals"]["tpot"]["dense"] == pytest.approx(1.3, abs=0.05)
+    assert "TPOT" in asked.stderr
+
+
+def test_accuracy_of_measurements_of_ones_own(tmp_path: Path) -> None:
+    lines = ["model,gpu,engine,input_tokens,output_tokens,concurrency,tpot_s"]
+    for model, ms in (("llama-3.1-8b", 8.0), ("qwen3-14b", 13.0)):
+        lines += [f"{model},h100-sxm,vllm,500,200,{n},{ms / 1000 * (1 + n / 50)}" for n in (1, 4, 16)]
+    (tmp_path / "runs.csv").write_text("\n".join(lines))
+    done = run("accuracy", "runs.csv", "--by", "concurrency", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["source"] == "runs.csv"
+    assert {row["what"] for row in answer["errors"]} == {"tpot"}
+    assert "one model left out, by concurrency" in {row["how"] for row in answer["errors"]}
+    (tmp_path / "runs.csv").write_text("\n".join(lines).replace("tpot_s", "tpot_ms"))
+    assert "no column tpot_s. Did you mean 'tpot_ms'" in refused("accuracy", "runs.csv", cwd=tmp_path)
+    assert "cannot read measurements from none.csv" in refused("accuracy", "none.csv", cwd=tmp_path)
+    assert "need MEASUREMENTS" in refused("accuracy", "--by", "engine", cwd=tmp_path)
+
+
 def write(folder: Path, text: str) -> str:
     (folder / "s.toml").write_text(text)
     return "s.toml"

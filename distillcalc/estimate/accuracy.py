@@ -32,6 +32,7 @@ COVERED = 0.9  # of a left-out model's points that an interval holds
 
 IN_SAMPLE, ROOFLINE = "in sample", "decode-only roofline"
 MODEL_OUT, GPU_OUT = "one model left out", "one GPU left out"
+HARNESS_UNKNOWN = "one model left out, harness not known"
 NOTHING_ASIDE, ASIDE = "one model left out, nothing set aside", "what was set aside"
 STORED = "step_time_accuracy.csv"
 
@@ -144,6 +145,9 @@ def accuracy(points: Points, *, by: str | None = None, source: str = "the given 
     A model that is left out is predicted by constants that were fitted without any of its points; likewise a GPU.
     Where there is one model or one GPU only, none can be left out, and those rows are missing.
 
+    What a harness adds to TTFT (see :data:`distillcalc.estimate.calibration.HARNESS`) is fitted too, to the other
+    models measured in it. "Harness not known" is without that, as for a server that nobody has measured.
+
     The roofline is the one without fitted constants: the longer of reading (MBU 0.8) and computing (MFU 0.5) one
     decoding step, 2 ms a step; for TTFT the prompt alone.
 
@@ -167,28 +171,37 @@ def accuracy(points: Points, *, by: str | None = None, source: str = "the given 
     rows = _errors(IN_SAMPLE, used, Fit(used).predict(used)) + _errors(ROOFLINE, used, _roofline(used))
     intervals: dict[tuple[str, str], float] = {}
     if len(set(used.column("model"))) > 1:
-        unseen = _left_out(used, used, "model")
+        fits = _without(used, "model")
+        unseen = _predicted(fits, used, "model")
         intervals, coverage = _intervals(used, unseen)
         rows += _errors(MODEL_OUT, used, unseen, "model", coverage)
+        neutral = _predicted(fits, used, "model", harness_known=False)
+        rows += [row for row in _errors(HARNESS_UNKNOWN, used, neutral, "model") if row["what"] == "ttft"]
         if by is not None:
             rows += _errors(f"{MODEL_OUT}, by {by}", used, unseen, by)
         if aside.any():
-            rows += _errors(NOTHING_ASIDE, points, _left_out(points, points, "model"), "model")
+            rows += _errors(NOTHING_ASIDE, points, _predicted(_without(points, "model"), points, "model"), "model")
             out = points.take(aside)
-            rows += _errors(ASIDE, out, _left_out(used, out, "model"), "model")
+            rows += _errors(ASIDE, out, _predicted(_without(used, "model", out), out, "model"), "model")
     if len(set(used.column("gpu"))) > 1:
-        rows += _errors(GPU_OUT, used, _left_out(used, used, "gpu"), "gpu")
+        rows += _errors(GPU_OUT, used, _predicted(_without(used, "gpu"), used, "gpu"), "gpu")
     left_out = {**points.left_out, **{reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}}
     every = len(points) + sum(points.left_out.values())
     return Accuracy(pd.DataFrame(rows), intervals, left_out, every, source, date.today())
 
 
-def _left_out(known: Points, wanted: Points, column: str) -> Prediction:
-    """Each wanted point predicted by a fit to those known points that are not of its group."""
+def _without(known: Points, column: str, wanted: Points | None = None) -> dict[str, Fit]:
+    """For each group of the wanted points a fit to those known points that are not of it."""
+    names = sorted(set((known if wanted is None else wanted).column(column)))
+    return {name: Fit(known.take(known.column(column) != name)) for name in names}
+
+
+def _predicted(fits: Mapping[str, Fit], wanted: Points, column: str, *, harness_known: bool = True) -> Prediction:
+    """Each wanted point predicted by the fit without its group."""
     tpot, ttft = np.full(len(wanted), np.nan), np.full(len(wanted), np.nan)
-    for name in sorted(set(wanted.column(column))):
+    for name, fit in fits.items():
         out = wanted.column(column) == name
-        made = Fit(known.take(known.column(column) != name)).predict(wanted.take(out))
+        made = fit.predict(wanted.take(out), harness_known=harness_known)
         tpot[out], ttft[out] = made.tpot_s, made.ttft_s
     return Prediction(tpot, ttft)
 

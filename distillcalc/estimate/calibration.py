@@ -70,7 +70,10 @@ OWN: dict[str, tuple[float, float]] = {  # of each engine
 HARNESS: dict[str, tuple[float, float]] = {"burst": (0.1, 0.7), "behind": (0.05, 1.0), "steps": (1.0, 0.8)}
 NEUTRAL = {"burst": 0.1, "behind": 0.0, "steps": 0.5}  # of a harness that is not known
 
-TPOT_SCALE, TTFT_SCALE = 0.15, 0.2  # relative error from which a point weighs less
+# Relative error that is expected of a point (tpot_s, ttft_s), and from which it weighs less: where one model serves all
+# models, GPUs and engines, and in runs of one engine of one's own.
+ACROSS = {"tpot_s": 0.15, "ttft_s": 0.2}
+OWN_RUNS = {"tpot_s": 0.02, "ttft_s": 0.05}
 MEMORY_MARGIN = 0.1  # of a GPU's memory, for everything but weights and cache
 POSSIBLE_SHARE = 0.9  # of peak compute: a set of points that implies more has not computed its prompts
 
@@ -397,12 +400,13 @@ class Fit:
 
     Notes
     -----
-    Least is the sum over points of a pseudo-Huber loss of log(predicted / measured) / scale, plus the squares of
-    (log constant - log expected) / deviation. TPOT first; then TTFT, at those step times, gives what only it tells of.
+    Least is the sum over points of a pseudo-Huber loss of log(predicted / measured) / scale (:data:`ACROSS`, or
+    :data:`OWN_RUNS` around a row), plus the squares of (log constant - log expected) / deviation. TPOT first; then
+    TTFT, at those step times, gives what only it tells of.
     """
 
     def __init__(self, points: Points, around: EngineRow | None = None, looseness: float = 1.0) -> None:
-        self.points = points
+        self.points, self.scale = points, ACROSS if around is None else OWN_RUNS
         self.engines, self.harnesses = (sorted(set(points.column(name))) for name in ("engine", "harness"))
         self.overlap = around.overlap if around else 0.0
         self.own = {name: OWN[name] for name in OWN if around is None or name != "engine_s"}
@@ -412,7 +416,9 @@ class Fit:
         for engine in self.engines:
             for name, (mean, deviation) in self.own.items():
                 expected[f"{name}:{engine}"] = mean if around is None else getattr(around, name), deviation * looseness
-        expected |= {f"{name}:{one}": HARNESS[name] for one in self.harnesses for name in HARNESS}
+        for harness in self.harnesses:
+            for name, (mean, deviation) in HARNESS.items():
+                expected[f"{name}:{harness}"] = mean if around is None else max(NEUTRAL[name], 1e-3), deviation
         self.names = list(expected)
         kinds = [name.split(":")[0] for name in self.names]
         self.most = np.array([0.0 if kind in {*SHARES, "burst", "behind"} else np.inf for kind in kinds])
@@ -423,30 +429,40 @@ class Fit:
 
     def constants(self, vector: Floats, points: Points) -> tuple[Any, dict[str, Floats]]:
         """Constants of each point's engine and of its harness; of one that was not fitted, as expected."""
+        return self._constants(vector, self._places(points))
+
+    def _places(self, points: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each point's engine and harness are among those fitted; behind the last, if they are not."""
+        columns = (("engine", self.engines), ("harness", self.harnesses))
+        engine, harness = (_index(fitted, points.column(column)) for column, fitted in columns)
+        return engine, harness
+
+    def _constants(self, vector: Floats, places: tuple[Any, Any]) -> tuple[Any, dict[str, Floats]]:
         named = dict(zip(self.names, np.exp(vector).tolist(), strict=True))
         values: dict[str, Any] = {name: named[name] for name in COMMON}
 
-        def each(column: str, fitted: list[str], known: Mapping[str, tuple[float, float]]) -> dict[str, Floats]:
-            where = _places(fitted, points.column(column))
+        def each(where: Any, fitted: list[str], known: Mapping[str, tuple[float, float]]) -> dict[str, Floats]:
             return {
                 name: np.array([*(named[f"{name}:{one}"] for one in fitted), NEUTRAL.get(name, mean)])[where]
                 for name, (mean, _) in known.items()
             }
 
-        own = each("engine", self.engines, self.own)
+        own = each(places[0], self.engines, self.own)
         values["fixed_s"] = values["fixed_s"] + own.pop("engine_s", 0.0)
-        return SimpleNamespace(**values, **own, overlap=self.overlap), each("harness", self.harnesses, HARNESS)
+        return SimpleNamespace(**values, **own, overlap=self.overlap), each(places[1], self.harnesses, HARNESS)
 
-    def predict(self, points: Points) -> Prediction:
-        """What the fitted constants say of any points."""
-        return _predicted(points, *self.constants(self.vector, points))
+    def predict(self, points: Points, *, harness_known: bool = True) -> Prediction:
+        """What the fitted constants say of any points; those of their harness only where that may be known."""
+        engine, harness = self.constants(self.vector, points)
+        neutral = {name: np.full(len(points), mean) for name, mean in NEUTRAL.items()}
+        return _predicted(points, engine, harness if harness_known else neutral)
 
     def _solved(self) -> Floats:
         """The logs of the constants, TPOT's first and then what only TTFT tells of."""
         from scipy.optimize import least_squares
 
         measured = {"tpot_s": self.points.column("tpot_s"), "ttft_s": self.points.column("ttft_s").astype(float)}
-        vector = self.mean.copy()
+        vector, places = self.mean.copy(), self._places(self.points)
         for what, part in (("tpot_s", ~self.is_ttft), ("ttft_s", self.is_ttft)):
             seen = np.isfinite(measured[what])
             if not seen.any():
@@ -455,13 +471,15 @@ class Fit:
             def residuals(free: Floats, what: str = what, part: Bools = part, seen: Bools = seen) -> Floats:
                 trial = vector.copy()
                 trial[part] = free
-                made = getattr(_predicted(self.points, *self.constants(trial, self.points)), what)
-                off = np.log(made[seen] / measured[what][seen]) / (TPOT_SCALE if what == "tpot_s" else TTFT_SCALE)
+                made = getattr(_predicted(self.points, *self._constants(trial, places)), what)
+                off = np.log(made[seen] / measured[what][seen]) / self.scale[what]
                 robust = np.sqrt(2 * (np.sqrt(1 + off**2) - 1)) * np.sign(off)  # pseudo-Huber
                 return np.concatenate([robust, (free - self.mean[part]) / self.deviation[part]])
 
             least = np.full(int(part.sum()), -40.0)
-            vector[part] = least_squares(residuals, vector[part], bounds=(least, self.most[part]), diff_step=1e-4).x
+            bounds = least, self.most[part]
+            # lsmr: by the exact solver the SVD of each step is slow where other processes use the cores.
+            vector[part] = least_squares(residuals, vector[part], bounds=bounds, diff_step=1e-4, tr_solver="lsmr").x
         return vector
 
     def engines_fitted(self) -> dict[str, dict[str, float]]:
@@ -477,14 +495,14 @@ class Fit:
         return made
 
 
-def _places(known: Sequence[str], names: Any) -> NDArray[np.int64]:
+def _index(known: Sequence[str], names: Any) -> NDArray[np.int64]:
     """The index of each name in ``known``, or its length."""
     where = {name: i for i, name in enumerate(known)}
     return np.array([where.get(name, len(known)) for name in names], dtype=np.int64)
 
 
 def calibrate(
-    measurements: str | Path | pd.DataFrame, catalog: Catalog | None = None, *, looseness: float = 0.5
+    measurements: str | Path | pd.DataFrame, catalog: Catalog | None = None, *, looseness: float = 1.0
 ) -> Catalog:
     """A catalog whose engines fit measurements of one's own; engines that were not measured stay as they are.
 
