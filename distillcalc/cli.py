@@ -229,7 +229,7 @@ def capacity(
     gpu: Annotated[list[str] | None, typer.Option(help='A GPU, phone or CPU; repeat, or "all".')] = None,
     precision: Annotated[str | None, typer.Option(help="Of the weights: bf16, fp8, int8, int4, fp4.")] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs per replica: 1, 2, 4, 8.")] = None,
-    engine: Annotated[str | None, typer.Option(help="vllm, sglang or tensorrt-llm.")] = None,
+    engine: Annotated[str | None, typer.Option(help="vllm, sglang, tensorrt-llm or engines-2023.")] = None,
     peak_to_mean: Annotated[float | None, typer.Option(help="Peak to size for, over the mean rate.")] = None,
     peak_per_s: Annotated[float | None, typer.Option(help="Peak to size for, requests per second.")] = None,
     month: Annotated[int, typer.Option(help="Of the horizon, whose volume is meant.")] = 1,

@@ -275,6 +275,8 @@ def step_sentence(engine: EngineRow, serving: Serving, row: ModelRow) -> str:
         return f"step time of {engine.name} with {', '.join(given)} given"
     if not engine.rows:
         return f"step time of {engine.name}, assumed"
+    if engine.confidence == "low":
+        return f"step time of {engine.name}, {engine.source}"
     return (
         f"step time of {engine.name}, fitted to {engine.rows} measured points; nine in ten of a model that was not "
         f"fitted had a TPOT within a factor of {factor:.2g}"

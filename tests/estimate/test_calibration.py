@@ -1,7 +1,8 @@
 """Measured points read, predicted and fitted: by hand, against known constants, and on measurements of others.
 
 The last ones are of ../shared, and skip where it is not: silybench (tgarg01/silybench-data, CC BY 4.0) and Splitwise
-(Mutinifni/splitwise-sim, MIT). Neither was used in any fit, nor in choosing the model's form.
+(Mutinifni/splitwise-sim, MIT). Neither was used in any fit, nor in choosing the model's form, but
+for the row ``engines-2023``.
 """
 
 from __future__ import annotations
@@ -469,6 +470,22 @@ def test_engines_of_2023_took_twice_as_long(splitwise: pd.DataFrame) -> None:
     assert max(prompt) < 1.05
     by_gpus = splitwise.assign(token=token).groupby("tensor_parallel").token.median()
     assert by_gpus.tolist() == pytest.approx([0.75, 0.56, 0.35], abs=0.02)
+
+
+def test_the_row_for_old_engines(splitwise: pd.DataFrame) -> None:
+    """Its one constant was fitted to single requests; batches of 2 to 32 of the same runs were not."""
+    known = Catalog.load({"models": {"llama-2-70b": LLAMA_2_70B}})
+    model, engine = known.model("llama-2-70b"), known.engines["engines-2023"]
+    token = []
+    for run in splitwise.itertuples():
+        step = StepTime.of(Placement.of(model, known.gpu(run.gpu), "bf16", run.tensor_parallel), engine)
+        b = run.batch_size
+        token.append(float(step.seconds(b, b, b * (run.prompt_size + run.token_size / 2))) * 1000 / run.token_time)
+    ratio = np.array(token)
+    alone = (splitwise.batch_size == 1).to_numpy()
+    assert np.median(ratio[alone]) == pytest.approx(1, abs=0.05)
+    assert np.mean(np.abs(np.log(ratio[alone])) <= np.log(engine.tpot_factor)) >= 0.9
+    assert np.median(ratio[~alone]) == pytest.approx(1, abs=0.15)
 
 
 def test_measured_once_an_old_engine_is_within_a_seventh(splitwise: pd.DataFrame) -> None:
