@@ -56,13 +56,17 @@ EDGE = {
 
 
 OLD = "engines-2023"
+LLAMA_2_70B = {
+    "name": "Llama 2 70B",
+    "provider": "meta",
+    "kind": "open",
+    "params_b": 69.0,
+    "shape": {"layers": 80, "hidden": 8192, "heads": 64, "kv_heads": 8, "head_dim": 128, "vocab": 32000},
+}
 
 
 def old_points(splitwise: Path) -> pd.DataFrame:
-    """Single requests to llama2-70b in 16 bits on A100 and H100, whose shape is that of llama-3.1-70b.
-
-    Medians of the repeated runs.
-    """
+    """Single requests to llama2-70b in 16 bits on A100 and H100, medians of the repeated runs."""
     table = pd.read_csv(splitwise)
     gpus = {"a100-80gb": "a100-80gb-sxm", "h100-80gb": "h100-sxm"}
     table = table[(table.model == "llama2-70b") & table.hardware.isin(gpus) & (table.batch_size == 1)]
@@ -70,7 +74,7 @@ def old_points(splitwise: Path) -> pd.DataFrame:
     table = table.groupby(runs)[["prompt_time", "token_time"]].median().reset_index()
     return pd.DataFrame(
         {
-            "model": "llama-3.1-70b",
+            "model": "llama-2-70b",
             "gpu": table.hardware.map(gpus),
             "engine": OLD,
             "tensor_parallel": table.tensor_parallel,
@@ -88,7 +92,8 @@ def old_engine(splitwise: Path, near: dict[str, object]) -> dict[str, object]:
 
     Single requests tell of one constant only: the median of what is left of a token's time, by layer.
     """
-    catalog = Catalog.load({"engines": {OLD: {**near, "name": "Engines of 2023", "layer_s": 0.0}}})
+    engine = {**near, "name": "Engines of 2023", "layer_s": 0.0}
+    catalog = Catalog.load({"engines": {OLD: engine}, "models": {"llama-2-70b": LLAMA_2_70B}})
     points = read_measurements(old_points(splitwise), catalog)
     measured = points.column("tpot_s")
     left = measured - predict(points, {OLD: catalog.engines[OLD]}).tpot_s
