@@ -333,7 +333,7 @@ def _print_capacity(plan: CapacityPlan, console: Console, *, every: bool) -> Non
     elif best.one_fewer:
         console.print(f"a replica fewer on {best.machine}: {best.one_fewer}", markup=False, highlight=False)
     console.print(
-        "* on the front of cost and E2E p95; +n are spares; unused is paid capacity that the traffic does not ask for; "
+        "* on the front of cost and E2E p95; +n are spares; unused: share of what they could serve; "
         "mix: reserved and by the hour, whichever is cheaper for its hours",
         markup=False,
         highlight=False,

@@ -80,7 +80,7 @@ class MachinePlan:
     wh_per_request : energy at the peak, idle power included (an idle GPU is taken to draw 30% of its rating).
     usd_per_replica_hour : of the commitment asked for; None without an offer, as for phones.
     usd_per_month : of the fleet: the peak's at all hours, or hour by hour under autoscaling, spares included.
-    idle_share : share of what the paid machines could serve, each as much as at the peak, that is not asked for.
+    idle_share : share of what the paid machines could serve within the objectives that the traffic does not ask for.
     mix : the cheapest of reserved and on-demand replicas for the same week; None without offers.
     one_fewer : what a replica fewer would miss.
     on_front : no other machine is both cheaper and faster (E2E p95).
@@ -349,7 +349,7 @@ class _Job:
                     f"machine, {_seconds(floor)} for a request alone",
                 )
         try:
-            return self.simulated(found, m, gpu)
+            return self.simulated(found, m, gpu, float(np.squeeze(capacity.requests_per_s)))
         except InputError as error:
             return replace(found, why_not=str(error))
 
@@ -373,8 +373,8 @@ class _Job:
             found, why_not="; ".join(missed), replicas=1, latency_s=latency, tokens_per_s=1 / tpot, mean_batch=1.0
         )
 
-    def simulated(self, found: MachinePlan, m: Machines, gpu: GpuRow) -> MachinePlan:
-        """The least fleet at the peak, and what the week costs."""
+    def simulated(self, found: MachinePlan, m: Machines, gpu: GpuRow, serves_per_s: float) -> MachinePlan:
+        """The least fleet at the peak, and what the week costs; a replica serves ``serves_per_s`` at most."""
         fleet = SimulatedFleet(
             engine_of_machine(m), self.traffic, self.objectives, float(m.request_s[0, 0, 0]), self.seed
         )
@@ -406,7 +406,7 @@ class _Job:
             wh_per_request=at.wh_per_request(gpu.tdp_w, found.gpus_per_replica) if gpu.tdp_w else math.nan,
             one_fewer=one_fewer,
         )
-        return self.billed(found, fleet)
+        return self.billed(found, fleet, serves_per_s)
 
     def asked_for(self, fleet: SimulatedFleet) -> Simulation:
         """The fleet that the user named; refused where it cannot keep up."""
@@ -419,7 +419,7 @@ class _Job:
             raise InputError(f"{self.asked} replicas cannot keep up with the trace: their queue grows. {least} would")
         return at
 
-    def billed(self, found: MachinePlan, fleet: SimulatedFleet) -> MachinePlan:
+    def billed(self, found: MachinePlan, fleet: SimulatedFleet, serves_per_s: float) -> MachinePlan:
         """With the bill of a month, idle hours paid."""
         relative = np.ones(WEEK) if self.week is None else np.asarray(self.week) / np.mean(self.week)
         need = np.full(WEEK, float(found.replicas))
@@ -429,7 +429,7 @@ class _Job:
         # A replica is started before the hour that needs it.
         rise = np.maximum(np.roll(need, -1) - need, 0)
         paid = need + rise * min(self.serving.start_up_s / 3600, 1.0) + found.spares
-        used = self.mean_per_s / (self.peak_per_s / found.replicas)  # in replicas as busy as at the peak
+        used = self.mean_per_s / serves_per_s  # in replicas as busy as the objectives allow
         price = self.price(found, self.serving.commitment)
         hours = 24 * DAYS_PER_MONTH
         return replace(
