@@ -269,15 +269,16 @@ def capacity(
         loaded, model, names, peak_to_mean=peak_to_mean, peak_per_s=peak_per_s, month=month, replicas=replicas,
         trace=None if trace is None else requests_of_logs(trace),
     )  # fmt: skip
-    _print_capacity(plan, _console(as_json), every=every)
+    _print_capacity(plan, _console(as_json), every=every, traced=trace is not None)
     if as_json:
         print(json.dumps(plan.to_dict()))
 
 
 MOST_MACHINES_SHOWN = 10
+BURSTY = 3.0
 
 
-def _print_capacity(plan: CapacityPlan, console: Console, *, every: bool) -> None:
+def _print_capacity(plan: CapacityPlan, console: Console, *, every: bool, traced: bool) -> None:
     from rich.table import Table
 
     from distillcalc.decide.words import usd
@@ -327,6 +328,15 @@ def _print_capacity(plan: CapacityPlan, console: Console, *, every: bool) -> Non
         console.print(f"and {len(does) - len(shown)} more that do (--every)", highlight=False)
     for row in [row for row in plan.rows if not row.does][: None if every else 5]:
         console.print(f"cannot: {row.machine}: {row.why_not}", markup=False, highlight=False)
+    if any(row.does and row.usd_per_month is None and row.goodput_per_s == row.goodput_per_s for row in plan.rows):
+        console.print("no price of that commitment is known where none is shown", highlight=False)
+    if plan.interarrival_cv > BURSTY and not traced:
+        console.print(
+            f"arrivals with a CV of {plan.interarrival_cv:.3g} are simulated with Gamma gaps, whose bursts may be "
+            "larger than your log's: replay it (--trace)",
+            markup=False,
+            highlight=False,
+        )
     best = plan.best
     if best is None:
         console.print("no machine meets the objectives", highlight=False)

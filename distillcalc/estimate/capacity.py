@@ -98,8 +98,8 @@ def machines(
     for i, (_, gpu) in enumerate(gpus):
         memory = gpu.memory_gb * 1e9 * (1 - serving.memory_margin)
         asked = (tensor_parallel[i] if tensor_parallel is not None else None) or serving.tensor_parallel
-        most = asked or (TENSOR_PARALLEL[-1] if gpu.kind == "gpu" else 1)
-        n = asked or next((n for n in TENSOR_PARALLEL if n <= most and n * memory > weights.total * 1.05), most)
+        widths = widths_of(row) if gpu.kind == "gpu" else (1,)
+        n = asked or next((n for n in widths if n * memory > weights.total * 1.05), widths[-1])
         placement = Placement.of(row, gpu, precision, n, kv_precision=serving.kv_precision)
         parallel.append(float(n))
         fits.append(n * memory > weights.total * 1.05)
@@ -126,6 +126,13 @@ def machines(
         weights_gb=weights.total / 1e9,
         max_sequences=float(serving.max_sequences),
     )
+
+
+def widths_of(row: ModelRow) -> tuple[int, ...]:
+    """GPUs that a replica may have: engines split the attention heads evenly."""
+    assert row.shape is not None
+    heads = row.shape.heads
+    return tuple(n for n in TENSOR_PARALLEL if heads % n == 0)
 
 
 def engine_of(engines: Mapping[str, EngineRow], serving: Serving, gpu: GpuRow) -> EngineRow:
@@ -483,15 +490,16 @@ def memory_sentence(m: Machines, row: ModelRow, name: str, gpu_index: int, gpu: 
     n = int(m.tensor_parallel[gpu_index, 0, 0])
     usable = gpu.memory_gb * (1 - serving.memory_margin)
     where = f"{n} x {m.gpus[gpu_index]}" if n > 1 else m.gpus[gpu_index]
-    short = m.weights_gb * 1.05 - n * usable
+    needed = m.weights_gb * 1.05
+    short = needed - n * usable
     held = BITS[serving_precision(row, serving.precision)]
     smaller = (precision for precision in ("fp8", "int4") if BITS[precision] < held)
     fitting = (one for one in smaller if Weights.of(row, one).total * 1.05 < n * usable * 1e9)
-    ways = [f"{precision} would fit" for precision in [next(fitting, None)] if precision]
-    more = next((k for k in TENSOR_PARALLEL if k > n and m.weights_gb * 1.05 < k * usable), None)
+    ways = [precision for precision in [next(fitting, None)] if precision]
+    more = next((k for k in widths_of(row) if k > n and needed < k * usable), None)
     if more and gpu.kind == "gpu":
-        ways.append(f"{more} GPUs would hold it")
+        ways.append(f"{more} GPUs")
     return (
-        f"{name} needs {m.weights_gb:.3g} GB for its weights and room beside them; {where} offers {n * usable:.3g} GB, "
-        f"{short:.3g} GB too little. {' or '.join(ways) if ways else 'A larger GPU would fit'}"
+        f"{name} needs {needed:.3g} GB ({m.weights_gb:.3g} of weights and 5% beside them); {where} offers "
+        f"{n * usable:.3g} GB, {short:.3g} GB too little. {' or '.join(ways) or 'A larger GPU'} would hold it"
     )

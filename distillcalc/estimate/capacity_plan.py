@@ -18,7 +18,6 @@ from distillcalc.calendar import DAYS_PER_MONTH
 from distillcalc.catalog import Catalog, GpuRow, ModelRow
 from distillcalc.errors import InputError
 from distillcalc.estimate.capacity import (
-    TENSOR_PARALLEL,
     Load,
     Machines,
     engine_of,
@@ -28,11 +27,12 @@ from distillcalc.estimate.capacity import (
     prompt_s,
     replica_capacity,
     tpot_s,
+    widths_of,
 )
-from distillcalc.estimate.fleet_search import least_replicas, simulate_steady
+from distillcalc.estimate.fleet_search import alone, least_replicas, simulate_steady
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.self_hosting import gpu_usd_per_hour, step_sentence
-from distillcalc.estimate.simulated_fleet import SimulatedFleet, engine_of_machine
+from distillcalc.estimate.simulated_fleet import SimulatedFleet, engine_of_machine, within_window
 from distillcalc.estimate.simulation import Requests, Simulation, Traffic, simulate
 from distillcalc.workload.logs.sources import Paths
 from distillcalc.workload.scenario import Scenario, Serving
@@ -77,9 +77,11 @@ class MachinePlan:
     tokens_per_s : output tokens per second that one request sees, median.
     goodput_per_s : requests per second at the peak that meet every objective.
     utilisation : share of time that a replica is in a step at the peak; mean_batch : requests in such a step.
-    wh_per_request : energy at the peak, idle power included (an idle GPU is taken to draw 30% of its rating).
+    wh_per_request : energy at the peak, idle power included (an idle GPU is taken to draw 30% of its rating), spares
+        left out.
     usd_per_replica_hour : of the commitment asked for; None without an offer, as for phones.
-    usd_per_month : of the fleet: the peak's at all hours, or hour by hour under autoscaling, spares included.
+    usd_per_month : of the fleet: the peak's at all hours, or under autoscaling hour by hour of the scenario's own week
+        (a peak beyond that comes on top), spares included.
     idle_share : share of what the paid machines could serve within the objectives that the traffic does not ask for.
     mix : the cheapest of reserved and on-demand replicas for the same week; None without offers.
     one_fewer : what a replica fewer would miss.
@@ -200,36 +202,36 @@ def plan_capacity(
             f'[overrides.models."{model}".shape]'
         )
     x, workload, serving = Inputs(scenario), scenario.workload, scenario.choices.serving
-    if not 1 <= month <= x.months:
-        raise InputError(f"month must be between 1 and {x.months}, the horizon. Got {month}")
+    if not 1 <= month <= x.months or month != int(month):
+        raise InputError(f"month must be a whole number between 1 and {x.months}, the horizon. Got {month}")
+    if replicas is not None and (replicas < 1 or replicas != int(replicas)):
+        raise InputError(f"replicas must be a whole number, 1 or more. Got {replicas}")
     mean = float(x.requests_per_day[0, month - 1]) / 86_400
     if mean <= 0:
         raise InputError("requests_per_day is 0: there is no peak to size for")
     peak = _peak(mean, workload.profile.peak, peak_to_mean, peak_per_s)
     load = Load.of(x.student_lengths, x["student_reasoning_tokens"])
     cv = float(x["interarrival_cv"][0, 0])
+    thinking = round(float(x["student_reasoning_tokens"][0, 0]))
     traffic: Traffic | Requests = (
         trace.at_rate(peak)
         if trace is not None
-        else Traffic.of(
-            peak,
-            x.student_lengths,
-            round(float(x["student_reasoning_tokens"][0, 0])),
-            interarrival_cv=cv,
-            size=SAMPLE,
-            seed=seed,
+        else within_window(
+            Traffic.of(peak, x.student_lengths, thinking, interarrival_cv=cv, size=SAMPLE, seed=seed),
+            row.context_window,
         )
     )
     job = _Job(
         known, row, model, serving, load, traffic, peak, tuple(workload.slo.objectives()), mean, workload.week,
-        workload.region, workload.private, replicas, seed,
+        workload.region, workload.private, replicas, seed, float(x["gpu_price_factor"][0, 0]),
     )  # fmt: skip
     names = _asked(gpus, scenario, known)
     rows = [job.plan(name, known.gpu(name), n) for name in names for n in job.widths(known.gpu(name))]
     if len(names) == 1 and not any(one.does for one in rows):
         nearest = rows[-1]
         raise InputError(f"{model} on {nearest.machine}: {nearest.why_not}")
-    engine = engine_of(known.engines, serving, known.gpu(names[0]))
+    ranked = _ranked(rows)
+    engine = engine_of(known.engines, serving, known.gpu(ranked[0].gpu))
     return CapacityPlan(
         model=model,
         scenario=workload.name,
@@ -237,7 +239,7 @@ def plan_capacity(
         mean_per_s=mean,
         interarrival_cv=cv if trace is None else _cv(trace),
         objectives=job.objectives,
-        rows=tuple(_ranked(rows)),
+        rows=tuple(ranked),
         source=step_sentence(engine, serving, row),
         tpot_factor=engine.tpot_factor_moe if row.shape.experts else engine.tpot_factor,
     )
@@ -316,6 +318,7 @@ class _Job:
     private: bool
     asked: int | None
     seed: int
+    price_factor: float
 
     def widths(self, gpu: GpuRow) -> list[int]:
         """GPUs per replica to try: as asked for, or each that holds the weights, or the most there may be."""
@@ -323,8 +326,8 @@ class _Job:
             return [1]
         if self.serving.tensor_parallel:
             return [self.serving.tensor_parallel]
-        holds = [n for n in TENSOR_PARALLEL if bool(self.sized(gpu, n).fits[0, 0, 0])]
-        return holds or [TENSOR_PARALLEL[-1]]
+        may = widths_of(self.row)
+        return [n for n in may if bool(self.sized(gpu, n).fits[0, 0, 0])] or [may[-1]]
 
     def sized(self, gpu: GpuRow, n: int) -> Machines:
         return machines(self.row, [("", gpu)], self.serving, self.catalog.engines, [n])
@@ -333,6 +336,13 @@ class _Job:
         """One machine."""
         m = replace(self.sized(gpu, n), gpus=(name,))
         found = MachinePlan(name, n)
+        if gpu.kind == "gpu" and n not in widths_of(self.row):
+            may = ", ".join(str(one) for one in widths_of(self.row))
+            return replace(found, why_not=f"engines split the heads of {self.model} evenly: over {may} GPUs. Got {n}")
+        window, longest = self.row.context_window, float(np.squeeze(self.load.mean_total))
+        if window is not None and longest > window:
+            why = f"{self.model} takes {window:,} tokens, a request has {longest:,.0f} on average"
+            return replace(found, why_not=why)
         if not bool(m.fits[0, 0, 0]):
             return replace(found, why_not=memory_sentence(m, self.row, self.model, 0, gpu, self.serving))
         capacity = replica_capacity(m, self.load, list(self.objectives))
@@ -340,8 +350,14 @@ class _Job:
             return replace(found, why_not=f"{self.model} leaves no room for the cache of one request")
         if gpu.kind != "gpu":
             return self.on_device(found, m)
+        engine, before = engine_of_machine(m), float(m.request_s[0, 0, 0])
+        lengths = self.traffic if isinstance(self.traffic, Traffic) else Traffic(1.0, *self.sides)
+        try:
+            by_itself = alone(engine, lengths)
+        except InputError as error:
+            return replace(found, why_not=str(error))
         for what, level, limit in self.objectives:
-            floor = float(np.squeeze(capacity.floor_s[f"{what}_p{round(level * 100)}"]))
+            floor = by_itself.quantile(what, level) + (0.0 if what == "tpot" else before)
             if floor > limit:
                 return replace(
                     found,
@@ -352,6 +368,12 @@ class _Job:
             return self.simulated(found, m, gpu, float(np.squeeze(capacity.requests_per_s)))
         except InputError as error:
             return replace(found, why_not=str(error))
+
+    @property
+    def sides(self) -> tuple[Any, Any, Any]:
+        """Lengths of a trace."""
+        assert isinstance(self.traffic, Requests)
+        return self.traffic.input_tokens, self.traffic.output_tokens, self.traffic.thinking_tokens
 
     def on_device(self, found: MachinePlan, m: Machines) -> MachinePlan:
         """A phone or a CPU serves its own user: one request at a time."""
@@ -378,12 +400,13 @@ class _Job:
         fleet = SimulatedFleet(
             engine_of_machine(m), self.traffic, self.objectives, float(m.request_s[0, 0, 0]), self.seed
         )
-        spares = 0 if self.asked else math.ceil(self.serving.spare_replicas)
+        spares = 0 if self.asked is not None else math.ceil(self.serving.spare_replicas)
         one_fewer = ""
-        if self.asked:
+        if self.asked is not None:
             at = self.asked_for(fleet)
             if not at.meets(fleet.limits):
-                return replace(found, why_not=f"{self.asked} replicas: {_missed(fleet, at)}")
+                many = "1 replica" if self.asked == 1 else f"{self.asked} replicas"
+                return replace(found, why_not=f"{many}: {_missed(fleet, at)}")
         else:
             search = fleet.at(self.peak_per_s)
             at = search.at
@@ -396,7 +419,7 @@ class _Job:
         }
         found = replace(
             found,
-            replicas=max(at.replicas, math.ceil(self.serving.min_replicas)),
+            replicas=at.replicas if self.asked is not None else max(at.replicas, math.ceil(self.serving.min_replicas)),
             spares=spares,
             latency_s=latency,
             tokens_per_s=1 / latency["tpot_p50"] if latency["tpot_p50"] > 0 else math.nan,
@@ -416,16 +439,19 @@ class _Job:
         at = simulate(fleet.engine, self.traffic, replicas=self.asked, warm_up=WARM_UP)
         if at.queue_grew:
             least = least_replicas(fleet.engine, self.traffic, []).replicas
-            raise InputError(f"{self.asked} replicas cannot keep up with the trace: their queue grows. {least} would")
+            many = "1 replica" if self.asked == 1 else f"{self.asked} replicas"
+            raise InputError(f"{many} cannot keep up with the trace: the queue grows. {least} would")
         return at
 
     def billed(self, found: MachinePlan, fleet: SimulatedFleet, serves_per_s: float) -> MachinePlan:
         """With the bill of a month, idle hours paid."""
         relative = np.ones(WEEK) if self.week is None else np.asarray(self.week) / np.mean(self.week)
         need = np.full(WEEK, float(found.replicas))
-        if self.serving.autoscaling:
-            rates = self.peak_per_s * relative / relative.max()
+        if self.serving.autoscaling and self.asked is None:
+            # The mean week; a peak beyond it is what the fleet can grow to, and no hour of it.
+            rates = np.minimum(self.mean_per_s * relative, self.peak_per_s)
             need = np.maximum(fleet.needed(rates), max(float(self.serving.min_replicas), 1.0))
+            need = np.minimum(need, float(found.replicas))
         # A replica is started before the hour that needs it.
         rise = np.maximum(np.roll(need, -1) - need, 0)
         paid = need + rise * min(self.serving.start_up_s / 3600, 1.0) + found.spares
@@ -437,7 +463,7 @@ class _Job:
             usd_per_replica_hour=price,
             usd_per_month=None if price is None else price * float(paid.mean()) * hours,
             idle_share=float(np.clip(1 - used / paid.mean(), 0, 1)),
-            mix=self.mix(found, need + found.spares),
+            mix=self.mix(found, paid),
         )
 
     def price(self, found: MachinePlan, commitment: str) -> float | None:
@@ -446,10 +472,10 @@ class _Job:
         offer = gpu_usd_per_hour(
             self.catalog, found.gpu, serving, found.gpus_per_replica, region=self.region, private=self.private
         )
-        return None if offer is None else offer.usd_per_hour * found.gpus_per_replica
+        return None if offer is None else offer.usd_per_hour * found.gpus_per_replica * self.price_factor
 
-    def mix(self, found: MachinePlan, need: Floats) -> Mix | None:
-        """Each replica reserved or by the hour, whichever is cheaper for the hours in which it is needed."""
+    def mix(self, found: MachinePlan, paid: Floats) -> Mix | None:
+        """Each replica reserved or by the hour, whichever is cheaper for the hours in which it is paid."""
         by_the_hour = "spot" if self.serving.commitment == "spot" else "on-demand"
         hourly = self.price(found, by_the_hour)
         fixed = [(price, kind) for kind in ("reserved-1y", "reserved-3y") if (price := self.price(found, kind))]
@@ -457,7 +483,7 @@ class _Job:
             return None
         hours = 24 * DAYS_PER_MONTH
         reserved, total, kind = 0, 0.0, ""
-        shares = [float((need >= k).mean()) for k in range(1, math.ceil(float(need.max())) + 1)]
+        shares = [float(np.clip(paid - k, 0, 1).mean()) for k in range(math.ceil(float(paid.max()) - 1e-9))]
         for share in shares:
             price, name = min(fixed, default=(math.inf, ""))
             if price < hourly * share:
@@ -486,7 +512,10 @@ def _ranked(rows: Sequence[MachinePlan]) -> list[MachinePlan]:
     def cost(row: MachinePlan) -> float:
         return math.inf if row.usd_per_month is None else row.usd_per_month
 
-    ranked = sorted(rows, key=lambda row: (not row.does, cost(row), row.latency_s.get("e2e_p95", math.inf)))
+    def order(row: MachinePlan) -> tuple[Any, ...]:
+        return not row.does, cost(row), row.replicas * row.gpus_per_replica, row.latency_s.get("e2e_p95", math.inf)
+
+    ranked = sorted(rows, key=order)
     fastest, marked = math.inf, []
     for row in ranked:
         end = row.latency_s.get("e2e_p95", math.inf)

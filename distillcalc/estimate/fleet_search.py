@@ -19,6 +19,8 @@ TAIL_REQUESTS = 200  # beyond the highest percentile
 LEAST_TAIL_REQUESTS = 10
 STAYS = 20  # a simulation lasts that many times as long as a request alone
 LEAST_REQUESTS = 2_000
+MOST_REQUESTS = 400_000
+MOST_BURSTS = 25.0
 LATENCIES = ("ttft", "tpot", "e2e")
 
 
@@ -108,15 +110,19 @@ def _checked(objectives: Objectives) -> None:
             raise InputError(f"the limit of {_objective_name(what, level)} must be seconds above 0. Got {limit!r}")
 
 
-def requests_needed(by_itself: Simulation, rate_per_s: float, objectives: Objectives, warm_up: float) -> int:
+def requests_needed(
+    stays: Simulation, rate_per_s: float, objectives: Objectives, warm_up: float, interarrival_cv: float = 1.0
+) -> int:
     """Requests that a simulation takes to tell the percentiles and to come to its steady state.
 
-    200 beyond the highest percentile, arrivals over 20 times the mean time of a request alone, 2,000 at least; and
-    the ones that warm it up.
+    200 beyond the highest percentile, arrivals over 20 times the mean time that a request of ``stays`` takes, 2,000 at
+    least; where they come in bursts (1 + CV^2) / 2 times as many, 25 times at most; and the ones that warm it up. No
+    more than 400,000.
     """
     tail = max((TAIL_REQUESTS / (1 - level) for _, level, _ in objectives), default=0.0)
-    stays = STAYS * rate_per_s * float(np.mean(by_itself.e2e_s))
-    return math.ceil(max(tail, stays, LEAST_REQUESTS) / (1 - warm_up) - 1e-6)
+    bursts = min(max((1 + interarrival_cv**2) / 2, 1.0), MOST_BURSTS)
+    steady = STAYS * rate_per_s * float(np.nanmean(stays.e2e_s))
+    return math.ceil(min(max(bursts * max(tail, LEAST_REQUESTS), steady) / (1 - warm_up), MOST_REQUESTS) - 1e-6)
 
 
 def least_replicas(
@@ -151,6 +157,9 @@ def least_replicas(
 
     Notes
     -----
+    Under load a request stays longer than alone: where the fleet found shows that the simulation was too short to be
+    steady, the search is made again with as many requests as that fleet's own times ask for.
+
     From :func:`stability_bound` (1 for given requests) in steps of 1, 2, 4, ... to a fleet that does, then by
     bisection between the last that did not and the first that did. One fewer than the answer was simulated and does
     not do, or is below the bound. That more replicas never do worse is assumed.
@@ -165,7 +174,7 @@ def least_replicas(
     by_itself = alone(engine, lengths)
     floors = _floors(by_itself, objectives)
     if isinstance(peak, Traffic):
-        needed = requests_needed(by_itself, peak.rate_per_s, objectives, warm_up)
+        needed = requests_needed(by_itself, peak.rate_per_s, objectives, warm_up, peak.interarrival_cv)
         requests = peak.draw(needed if count is None else count, seed)
     else:
         requests = peak
@@ -177,6 +186,31 @@ def least_replicas(
             "allowed. A faster engine or a larger most would do"
         )
 
+    found, works, tried = _search(engine, requests, objectives, stable_from, most, queue, warm_up)
+    for _ in range(LONGER):
+        if not isinstance(peak, Traffic) or count is not None:
+            break
+        needed = requests_needed(found[works], peak.rate_per_s, objectives, warm_up, peak.interarrival_cv)
+        if needed <= len(requests):
+            break
+        requests = peak.draw(needed, seed)
+        found, works, tried = _search(engine, requests, objectives, stable_from, most, queue, warm_up)
+    return FleetSearch(works, found[works], found.get(works - 1), stable_from, floors, tried)
+
+
+LONGER = 2  # searches at most beyond the first
+
+
+def _search(
+    engine: Engine,
+    requests: Requests,
+    objectives: Objectives,
+    stable_from: int,
+    most: int,
+    queue: Queue,
+    warm_up: float,
+) -> tuple[dict[int, Simulation], int, tuple[int, ...]]:
+    """The simulations by number of replicas, the least number that does, and the numbers tried in order."""
     found: dict[int, Simulation] = {}
 
     def does(replicas: int) -> bool:
@@ -200,7 +234,7 @@ def least_replicas(
     tried = tuple(found)
     if works > 1 and works - 1 not in found:
         does(works - 1)
-    return FleetSearch(works, found[works], found.get(works - 1), stable_from, floors, tried)
+    return found, works, tried
 
 
 def simulate_steady(

@@ -27,6 +27,7 @@ from distillcalc.estimate.capacity import (
     memory_sentence,
     replica_capacity,
     shortfall,
+    widths_of,
 )
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome, at
@@ -138,7 +139,7 @@ class Rented:
 
 @lru_cache(maxsize=256)
 def _rented(key: _Key, wider: int) -> Rented:
-    """The GPUs that have a price, each replica 2^wider times the fewest GPUs that hold the weights (at most 8).
+    """The GPUs that have a price, each replica of the fewest GPUs that hold the weights, or ``wider`` steps above.
 
     Which GPUs those are is settled by the narrowest replicas; a wider one without an offer costs nan.
     """
@@ -148,7 +149,8 @@ def _rented(key: _Key, wider: int) -> Rented:
         narrow = _offer(key, name, fewest)
         if narrow is None:
             continue
-        n = min(fewest * 2**wider, max(fewest, TENSOR_PARALLEL[-1] if gpu.kind == "gpu" else 1))
+        may = [n for n in widths_of(key.row) if n >= fewest] if gpu.kind == "gpu" else [fewest]
+        n = may[min(wider, len(may) - 1)] if may else fewest
         found = _offer(key, name, n)
         kept.append((name, gpu))
         parallel.append(n)
@@ -270,6 +272,7 @@ def step_sentence(engine: EngineRow, serving: Serving, row: ModelRow) -> str:
     """Where a step time comes from, and how far measurements of models that were not fitted were off."""
     moe = row.shape is not None and row.shape.experts
     factor = engine.tpot_factor_moe if moe else engine.tpot_factor
+    first = engine.ttft_factor_moe if moe else engine.ttft_factor
     given = [name for name in ("mfu", "mbu", "fixed_step_ms") if getattr(serving, name) is not None]
     if given:
         return f"step time of {engine.name} with {', '.join(given)} given"
@@ -278,8 +281,8 @@ def step_sentence(engine: EngineRow, serving: Serving, row: ModelRow) -> str:
     if engine.confidence == "low":
         return f"step time of {engine.name}, {engine.source}"
     return (
-        f"step time of {engine.name}, fitted to {engine.rows} measured points; nine in ten of a model that was not "
-        f"fitted had a TPOT within a factor of {factor:.2g}"
+        f"step time of {engine.name}, fitted to {engine.rows} measured points on H100, H200 and B200; nine in ten of a "
+        f"model that was not fitted had a TPOT within a factor of {factor:.2g} and a TTFT within {first:.2g}"
     )
 
 
@@ -288,6 +291,7 @@ SIMULATED_MACHINES = 2
 
 def _simulated(
     context: Context,
+    row: ModelRow,
     found: Sized,
     load: Load,
     whole: Fleet,
@@ -301,16 +305,19 @@ def _simulated(
     Machines are taken in ``order`` until enough of them do; the third of what is returned says which. One that no
     number of replicas makes fast enough is passed over.
     """
-    from distillcalc.estimate.simulated_fleet import SimulatedFleet, engine_of_machine
+    from distillcalc.estimate.simulated_fleet import SimulatedFleet, engine_of_machine, within_window
     from distillcalc.estimate.simulation import Traffic
 
     x, objectives = context.x, tuple(context.workload.slo.objectives())
     peak = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
-    traffic = Traffic.of(
-        float(peak.max()),
-        load.lengths,
-        round(float(load.thinking[0, 0])),
-        interarrival_cv=float(x["interarrival_cv"][0, 0]),
+    traffic = within_window(
+        Traffic.of(
+            float(peak.max()),
+            load.lengths,
+            round(float(load.thinking[0, 0])),
+            interarrival_cv=float(x["interarrival_cv"][0, 0]),
+        ),
+        row.context_window,
     )
     arrays = {name: getattr(whole, name).copy() for name in ("replicas", "busiest", "utilisation")}
     latency = {name: value.copy() for name, value in by_name.items()}
@@ -395,7 +402,7 @@ def self_hosted(
     if context.fidelity == "simulated" and np.isfinite(cost).any():
         load = Load.of(lengths, thinking)
         order = np.argsort(cost[:, 0, 0], kind="stable")[: int(np.isfinite(cost).sum())]
-        whole, by_name, kept = _simulated(context, found, load, whole, by_name, order, spares=dedicated is None)
+        whole, by_name, kept = _simulated(context, row, found, load, whole, by_name, order, spares=dedicated is None)
         gpu_usd, cost = billed(whole)
         cost = np.where(np.isin(np.arange(len(cost)), kept)[:, None, None], cost, np.inf)
         sizing = "simulation of the busiest hour, plus spares" if kept else f"no simulated fleet does; {sizing}"

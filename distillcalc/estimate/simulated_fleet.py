@@ -38,6 +38,15 @@ def engine_of_machine(m: Machines, i: int = 0, row: int = 0) -> Engine:
     return Engine(step, room, max_sequences=most, chunk_tokens=max(CHUNK_TOKENS, most))
 
 
+def within_window(traffic: Traffic, window: int | None) -> Traffic:
+    """The same traffic with prompts cut so that prompt and output fit a context window; no real one is longer."""
+    if window is None:
+        return traffic
+    inputs, outputs, thinking = traffic.lengths
+    room = np.maximum(window - outputs - thinking, 1)
+    return replace(traffic, input_tokens=np.minimum(inputs, room), output_tokens=outputs, thinking_tokens=thinking)
+
+
 @dataclass(frozen=True, eq=False)
 class SimulatedFleet:
     """Least fleets of one engine under one kind of traffic.

@@ -118,7 +118,7 @@ class Serving(Frozen):
     spare_replicas: float = Field(1, ge=0, le=1000)
     min_replicas: float = Field(1, ge=1, le=100_000)
     autoscaling: bool = False
-    start_up_s: float = Field(300, ge=0, le=86_400)
+    start_up_s: float = Field(300, ge=0, le=3_600)
     mfu: float | None = Field(None, gt=0, le=1)
     mbu: float | None = Field(None, gt=0, le=1)
     fixed_step_ms: float | None = Field(None, ge=0, le=1000)

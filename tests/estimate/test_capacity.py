@@ -112,7 +112,7 @@ def test_two_gpus_halve_the_times_and_add_the_all_reduce() -> None:
     assert value(two.tensor_parallel) == 2
     assert value(two.step.weights_s) == pytest.approx(160 / 1600)
     assert value(two.step.token_s) == pytest.approx(160e9 / 1e14)
-    # Two all-reduces a layer of 5 us each: 10 layers x 2 x 5 us = 0.1 ms more than the 2 ms of a step.
+    # Two all-reduces a layer of 10 us each: 5 layers x 2 x 10 us = 0.1 ms more than the 2 ms of a step.
     assert value(two.step.fixed_s) == pytest.approx(0.0021)
     assert value(two.free_bytes) == pytest.approx(20e9)
 
@@ -125,7 +125,7 @@ def test_the_constants_of_a_toy() -> None:
     assert value(m.step.weights_s) == pytest.approx(0.020)  # 16 GB / 800 GB/s
     assert value(m.step.kv_s) == pytest.approx(2.5e-9)  # 2,000 bytes / 800 GB/s
     assert value(m.step.token_s) == pytest.approx(3.2e-4)  # 16 x 10^9 / 5 x 10^13
-    assert value(m.step.pair_s) == pytest.approx(8e-11)  # 4 x 10 layers x 100 / 5 x 10^13
+    assert value(m.step.pair_s) == pytest.approx(8e-11)  # 4 x 5 layers x 200 / 5 x 10^13
     assert value(m.free_bytes) == pytest.approx(74e9)  # 90 - 16
 
 

@@ -94,7 +94,7 @@ def test_a_peak_that_the_user_names() -> None:
         plan(TRAFFIC, peak_per_s=1)
     with pytest.raises(InputError, match="not both"):
         plan(TRAFFIC, peak_per_s=5, peak_to_mean=3)
-    with pytest.raises(InputError, match="month must be between 1 and 3"):
+    with pytest.raises(InputError, match="month must be a whole number between 1 and 3"):
         plan({**TRAFFIC, "horizon_months": 3}, month=4)
 
 
@@ -123,7 +123,7 @@ def test_reserved_replicas_for_the_hours_that_pay_them() -> None:
         }
     )
     week = [4.0] * 84 + [1.0] * 84
-    serving = {"autoscaling": True, "spare_replicas": 0, "start_up_s": 0}
+    serving: dict[str, Any] = {"autoscaling": True, "spare_replicas": 0, "start_up_s": 0, "tensor_parallel": 1}
     found = plan({**TRAFFIC, "slo": {"tpot_p95_ms": 50}, "hour_of_week": week}, {"serving": serving}, known=known).best
     assert found is not None
     assert found.mix is not None
@@ -163,6 +163,48 @@ def test_the_front_of_cost_and_latency() -> None:
     assert [row.machine for row in wide.rows] == ["toy", "2 x toy", "4 x toy", "8 x toy"]
 
 
+def test_under_autoscaling_a_named_peak_is_no_hour_of_the_week() -> None:
+    week = [1.5] * 84 + [0.5] * 84
+    serving = {"autoscaling": True, "spare_replicas": 0, "start_up_s": 0, "tensor_parallel": 1}
+    mean = plan({**TRAFFIC, "hour_of_week": week}, {"serving": serving}).best
+    burst = plan({**TRAFFIC, "hour_of_week": week}, {"serving": serving}, peak_to_mean=10).best
+    assert mean is not None
+    assert burst is not None
+    assert burst.replicas > mean.replicas  # what the fleet must be able to grow to
+    assert burst.usd_per_month == pytest.approx(mean.usd_per_month)
+    named = plan({**TRAFFIC, "hour_of_week": week}, {"serving": serving}, replicas=5).best
+    assert named is not None
+    assert named.usd_per_month == pytest.approx(5 * 2 * MONTH_HOURS)
+
+
+def test_prices_follow_their_factor() -> None:
+    full, half = (plan(TRAFFIC, {"gpu_price_factor": factor}).best for factor in (1, 0.5))
+    assert full is not None
+    assert half is not None
+    assert half.usd_per_month == pytest.approx(full.usd_per_month / 2)  # type: ignore[operator]
+
+
+def test_heads_that_gpus_cannot_share_and_prompts_that_no_window_holds() -> None:
+    shape = {"layers": 5, "hidden": 100, "heads": 28, "kv_heads": 4, "head_dim": 25, "vocab": 1000}
+    known = catalog(models={"tiny": {"shape": shape, "context_window": 4_096}})
+    assert [row.gpus_per_replica for row in plan(TRAFFIC, known=known).rows] == [1, 2, 4]
+    with pytest.raises(InputError, match=r"split the heads of tiny evenly: over 1, 2, 4 GPUs. Got 8"):
+        plan(TRAFFIC, {"serving": {"tensor_parallel": 8}}, known=known)
+    with pytest.raises(InputError, match=r"tiny takes 4,096 tokens, a request has 5,100 on average"):
+        plan({**TRAFFIC, "input_tokens": 5000}, known=known)
+    # A log-normal tail beyond the window is cut, and refuses no machine.
+    wide = {**TRAFFIC, "requests_per_day": 100, "input_tokens": {"mean": 2000, "p95": 6000}}
+    assert plan(wide, {"serving": {"tensor_parallel": 1}}, known=known).best is not None
+
+
+@pytest.mark.parametrize("wrong", [0, -2, 1.5])
+def test_replicas_and_months_are_counted(wrong: float) -> None:
+    with pytest.raises(InputError, match="replicas must be a whole number, 1 or more"):
+        plan(TRAFFIC, replicas=wrong)
+    with pytest.raises(InputError, match="month must be a whole number"):
+        plan(TRAFFIC, month=wrong)
+
+
 def test_a_trace_is_replayed_at_the_rate_of_the_peak(tmp_path: Path) -> None:
     # Pairs of requests at the same moment, one pair a second: half of the gaps are 0, their CV is 1.
     lines = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
@@ -180,7 +222,7 @@ def test_a_trace_is_replayed_at_the_rate_of_the_peak(tmp_path: Path) -> None:
     assert replayed.best.latency_s["ttft_p95"] > 0.322
     again = plan({**TRAFFIC, **limits}, {"serving": {"tensor_parallel": 1}}, trace=trace)
     assert again.best == replayed.best
-    with pytest.raises(InputError, match=r"1 replicas cannot keep up with the trace: .* would"):
+    with pytest.raises(InputError, match=r"1 replica cannot keep up with the trace: .* would"):
         plan(TRAFFIC, {"serving": {"tensor_parallel": 1}}, trace=trace, peak_per_s=9, replicas=1)
 
 
@@ -206,8 +248,8 @@ def test_a_model_that_does_not_fit_says_by_how_much_and_what_would() -> None:
         plan(TRAFFIC, {"serving": {"tensor_parallel": 1}}, known=known)
     # 120 GB and 5% beside them are 126; a toy offers 90.
     assert str(error.value) == (
-        "tiny on toy: tiny needs 120 GB for its weights and room beside them; toy offers 90 GB, 36 GB too little. "
-        "fp8 would fit or 2 GPUs would hold it"
+        "tiny on toy: tiny needs 126 GB (120 of weights and 5% beside them); toy offers 90 GB, 36 GB too little. "
+        "fp8 or 2 GPUs would hold it"
     )
     assert plan(TRAFFIC, {"serving": {"tensor_parallel": 1, "precision": "fp8"}}, known=known).best is not None
 
@@ -254,7 +296,7 @@ def test_a_phone_serves_its_own_user() -> None:
     assert found is not None
     assert (found.replicas, found.spares, found.usd_per_month) == (1, 0, None)
     assert found.tokens_per_s == pytest.approx(1 / (0.16 + 0.002), rel=1e-3)
-    with pytest.raises(InputError, match=r"phone offers 10.8 GB, 6 GB too little. fp8 would fit"):
+    with pytest.raises(InputError, match=r"phone offers 10.8 GB, 6 GB too little. fp8 would hold it"):
         plan(TRAFFIC, known=known, gpus=["phone"])
     with pytest.raises(InputError, match=r"TPOT p95 is 162 ms, the limit 100 ms"):
         plan({**TRAFFIC, "slo": {"tpot_p95_ms": 100}}, {"serving": {"precision": "int4"}}, known=known, gpus=["phone"])

@@ -158,3 +158,21 @@ def test_enough_requests_for_the_percentile_and_for_long_stays() -> None:
 def test_searches_that_cannot_be(change: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         least_replicas(**{"engine": ENGINE, "peak": chats(100.0), "objectives": [], **change})
+
+
+def test_the_search_is_as_long_as_requests_stay_under_load() -> None:
+    """At high rates a request stays far longer than alone; a run of seconds would end before the fleet is full."""
+    traffic = Traffic(300.0, 350, 60)
+    engine = Engine(StepTime(2e-3, 1e-5, 4.7e-3, 0, 1, 1.8e-8, 1.7e-5, 6e-10, 0), 990_000, 1024, 8192)
+    limits = [("e2e", 0.95, 5.0)]
+    found = least_replicas(engine, traffic, limits)
+    longer = least_replicas(engine, traffic, limits, count=200_000)
+    assert found.replicas == longer.replicas
+    stays = float(np.mean(found.at.e2e_s))
+    assert len(found.at.requests) >= 20 * 300 * stays * 0.9
+
+
+def test_bursts_take_more_requests() -> None:
+    one = simulate(ENGINE, Requests([0.0], 100, 10))
+    calm, wild = (requests_needed(one, 1.0, [("e2e", 0.95, 1.0)], 0.1, cv) for cv in (1.0, 5.0))
+    assert wild == pytest.approx(13 * calm, rel=1e-3)  # (1 + 25) / 2

@@ -217,7 +217,7 @@ def test_where_no_gpu_meets_the_limits_the_nearest_is_shown_with_its_floor() -> 
 
 
 def test_replicas_are_wider_where_only_those_meet_the_limits() -> None:
-    # 5 ms a token: two fast GPUs read 16 GB in 2.5 ms, + 2 ms and 20 all-reduces of 5 us; one needs 7 ms.
+    # 5 ms a token: two fast GPUs read 16 GB in 2.5 ms, + 2 ms and 10 all-reduces of 10 us; one needs 7 ms.
     def case(**slo: float) -> Scenario:
         return scenario({"slo": slo}, {"gpus": ["fast"]})
 
@@ -246,8 +246,8 @@ def test_a_model_too_large_for_eight() -> None:
     found = hosted(known=catalog(models={"tiny": {"params_b": 400}}))
     assert verdict(found, "memory") == "fail"
     assert detail(found, "memory") == (
-        "tiny needs 800 GB for its weights and room beside them; 8 x toy offers 720 GB, 120 GB too little. "
-        "fp8 would fit"
+        "tiny needs 840 GB (800 of weights and 5% beside them); 8 x toy offers 720 GB, 120 GB too little. "
+        "fp8 would hold it"
     )
     assert np.isnan(found.monthly_total_usd).all()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distillcalc.catalog import Catalog, GpuRow, ModelRow
 from distillcalc.estimate.step_time import CONSTANTS, PCIE_GB_S, Placement, StepTime, Weights
-from tests.estimate.tiny import SHAPE, catalog
+from tests.estimate.tiny import catalog
 
 # Every constant a number of its own, so that a mix-up shows.
 ENGINE: dict[str, float] = {
@@ -21,11 +21,14 @@ ENGINE: dict[str, float] = {
     "expert_mfu": 0.1, "attention_mfu": 0.5, "overlap": 0.5, "fixed_s": 1e-3, "layer_s": 1e-5, "expert_layer_s": 2e-5,
     "quantise_s": 3e-6, "sequence_s": 1e-4, "all_reduce_s": 5e-6, "link_efficiency": 0.5,
 }  # fmt: skip
+SHAPE = {
+    "layers": 10, "hidden": 100, "heads": 10, "kv_heads": 5, "head_dim": 10, "vocab": 1000, "tied_embeddings": True,
+}  # fmt: skip
 EXPERTS = {"active_params_b": 3.5, "shape": {**SHAPE, "experts": 8, "experts_per_token": 2}}
 
 
 def model(**changes: Any) -> ModelRow:
-    return catalog(models={"tiny": changes}).model("tiny")
+    return catalog(models={"tiny": {"shape": SHAPE, **changes}}).model("tiny")
 
 
 def gpu(**changes: Any) -> GpuRow:

@@ -31,13 +31,13 @@ DAYS = np.array([31, 31, 28])  # of the three months
 NOTHING = Catalog({}, {}, {}, {}, {}, {}, {})
 
 SHAPE = {
-    "layers": 10, "hidden": 100, "heads": 10, "kv_heads": 5, "head_dim": 10, "vocab": 1000, "tied_embeddings": True,
+    "layers": 5, "hidden": 100, "heads": 8, "kv_heads": 4, "head_dim": 25, "vocab": 1000, "tied_embeddings": True,
 }  # fmt: skip
 
 ROOFLINE = {
     "name": "Roofline", "mbu": 0.8, "kv_mbu": 0.8, "expert_mbu": 0.8, "mfu_bf16": 0.5, "mfu_fp8": 0.5, "mfu_fp4": 0.5,
     "expert_mfu": 0.5, "attention_mfu": 0.5, "overlap": 1, "fixed_s": 0.002, "layer_s": 0, "expert_layer_s": 0,
-    "quantise_s": 0, "sequence_s": 0, "all_reduce_s": 5e-6, "link_efficiency": 1, "request_s": 0,
+    "quantise_s": 0, "sequence_s": 0, "all_reduce_s": 1e-5, "link_efficiency": 1, "request_s": 0,
 }  # fmt: skip
 
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
