@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from distillcalc.catalog import Catalog
     from distillcalc.estimate.capacity_plan import CapacityPlan
+    from distillcalc.workload import Scenario
 
 WIDTH_OF_A_PIPE = 170
 
@@ -49,6 +50,15 @@ class CatalogTable(StrEnum):
     retirements = "retirements"
 
 
+def _scenario(name: str, catalog: Path | None) -> Scenario:
+    """A scenario with the user's catalog rows laid over its own."""
+    from distillcalc.workload import Scenario
+    from distillcalc.workload.files import read_rows
+
+    loaded = Scenario.load(name)
+    return loaded if catalog is None else loaded.with_overrides(read_rows(catalog))
+
+
 @app.command()
 def recommend(
     scenario: Annotated[str, typer.Argument(help="A scenario file (.toml), or the name of a shipped sample.")],
@@ -58,13 +68,8 @@ def recommend(
 ) -> None:
     """Recommend how to serve a scenario, with costs, gates, break-even and tipping points."""
     from distillcalc.decide import recommend as decide
-    from distillcalc.workload import Scenario
-    from distillcalc.workload.files import read_rows
 
-    loaded = Scenario.load(scenario)
-    if catalog is not None:
-        loaded = loaded.with_overrides(read_rows(catalog))
-    decision = decide(loaded, fidelity="simulated" if simulate else "closed_form")
+    decision = decide(_scenario(scenario, catalog), fidelity="simulated" if simulate else "closed_form")
     _console(as_json).print(decision)
     if as_json:
         print(decision.to_json())
@@ -248,13 +253,10 @@ def capacity(
 ) -> None:
     """Size a fleet for one model: replicas, latency, cost and energy on each machine, by simulation."""
     from distillcalc.estimate.capacity_plan import plan_capacity, requests_of_logs
-    from distillcalc.workload import Scenario
-    from distillcalc.workload.files import read_rows, validate
+    from distillcalc.workload.files import validate
     from distillcalc.workload.scenario import Serving
 
-    loaded = Scenario.load(scenario)
-    if catalog is not None:
-        loaded = loaded.with_overrides(read_rows(catalog))
+    loaded = _scenario(scenario, catalog)
     asked = {
         "precision": precision, "tensor_parallel": tensor_parallel, "engine": engine, "commitment": commitment,
     }  # fmt: skip

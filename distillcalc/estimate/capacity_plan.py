@@ -23,10 +23,7 @@ from distillcalc.estimate.capacity import (
     engine_of,
     machines,
     memory_sentence,
-    prefill_s,
-    prompt_s,
     replica_capacity,
-    tpot_s,
     widths_of,
 )
 from distillcalc.estimate.fleet_search import alone, least_replicas, simulate_steady
@@ -348,14 +345,14 @@ class _Job:
         capacity = replica_capacity(m, self.load, list(self.objectives))
         if float(np.squeeze(capacity.room)) < 1:
             return replace(found, why_not=f"{self.model} leaves no room for the cache of one request")
-        if gpu.kind != "gpu":
-            return self.on_device(found, m)
-        engine, before = engine_of_machine(m), float(m.request_s[0, 0, 0])
+        before = float(m.request_s[0, 0, 0])
         lengths = self.traffic if isinstance(self.traffic, Traffic) else Traffic(1.0, *self.sides)
         try:
-            by_itself = alone(engine, lengths)
+            by_itself = alone(engine_of_machine(m), lengths)
         except InputError as error:
             return replace(found, why_not=str(error))
+        if gpu.kind != "gpu":
+            return self.on_device(found, by_itself, before)
         for what, level, limit in self.objectives:
             floor = by_itself.quantile(what, level) + (0.0 if what == "tpot" else before)
             if floor > limit:
@@ -375,24 +372,26 @@ class _Job:
         assert isinstance(self.traffic, Requests)
         return self.traffic.input_tokens, self.traffic.output_tokens, self.traffic.thinking_tokens
 
-    def on_device(self, found: MachinePlan, m: Machines) -> MachinePlan:
+    def on_device(self, found: MachinePlan, by_itself: Simulation, before_s: float) -> MachinePlan:
         """A phone or a CPU serves its own user: one request at a time."""
-        one, prompt = np.ones((1, 1)), prompt_s(m, self.load)
-        tpot = float(np.squeeze(tpot_s(m, self.load, one, prompt)))
-        latency: dict[str, float] = {}
-        for level in LEVELS_SHOWN:
-            tokens, name = self.load.input_at(level), f"p{round(level * 100)}"
-            first = float(np.squeeze(m.request_s + prefill_s(m, tokens, tokens**2) + self.load.thinking * tpot))
-            latency |= {f"ttft_{name}": first, f"tpot_{name}": tpot}
-            latency[f"e2e_{name}"] = first + max(float(np.squeeze(self.load.output_at(level))) - 1, 0.0) * tpot
+        latency = {
+            f"{what}_p{round(level * 100)}": by_itself.quantile(what, level) + (0.0 if what == "tpot" else before_s)
+            for what in ("ttft", "tpot", "e2e")
+            for level in LEVELS_SHOWN
+        }
         missed = [
-            f"{what.upper()} p{round(level * 100)} is {_seconds(latency[f'{what}_p{round(level * 100)}'])}, "
+            f"{what.upper()} p{level * 100:g} is {_seconds(latency[f'{what}_p{round(level * 100)}'])}, "
             f"the limit {_seconds(limit)}"
             for what, level, limit in self.objectives
             if latency[f"{what}_p{round(level * 100)}"] > limit
         ]
         return replace(
-            found, why_not="; ".join(missed), replicas=1, latency_s=latency, tokens_per_s=1 / tpot, mean_batch=1.0
+            found,
+            why_not="; ".join(missed),
+            replicas=1,
+            latency_s=latency,
+            tokens_per_s=1 / latency["tpot_p50"] if latency["tpot_p50"] > 0 else math.nan,
+            mean_batch=1.0,
         )
 
     def simulated(self, found: MachinePlan, m: Machines, gpu: GpuRow, serves_per_s: float) -> MachinePlan:
@@ -455,7 +454,8 @@ class _Job:
         # A replica is started before the hour that needs it.
         rise = np.maximum(np.roll(need, -1) - need, 0)
         paid = need + rise * min(self.serving.start_up_s / 3600, 1.0) + found.spares
-        used = self.mean_per_s / serves_per_s  # in replicas as busy as the objectives allow
+        # In replicas as busy as the objectives allow; where only the simulation meets them, as busy as at the peak.
+        used = self.mean_per_s / (serves_per_s or self.peak_per_s / found.replicas)
         price = self.price(found, self.serving.commitment)
         hours = 24 * DAYS_PER_MONTH
         return replace(

@@ -281,8 +281,8 @@ def step_sentence(engine: EngineRow, serving: Serving, row: ModelRow) -> str:
     if engine.confidence == "low":
         return f"step time of {engine.name}, {engine.source}"
     return (
-        f"step time of {engine.name}, fitted to {engine.rows} measured points on H100, H200 and B200; nine in ten of a "
-        f"model that was not fitted had a TPOT within a factor of {factor:.2g} and a TTFT within {first:.2g}"
+        f"step time of {engine.name}, {engine.source}; nine in ten points of a model that was not fitted had a TPOT "
+        f"within a factor of {factor:.2g} and a TTFT within {first:.2g}"
     )
 
 

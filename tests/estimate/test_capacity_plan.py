@@ -259,6 +259,17 @@ def test_an_slo_below_the_floor_says_the_floor() -> None:
         plan({**TRAFFIC, "slo": {"tpot_p95_ms": 10}}, {"serving": {"tensor_parallel": 1}})
 
 
+def test_a_limit_that_the_formula_takes_for_too_tight_is_simulated() -> None:
+    # The formula adds a step of 22 ms to a prompt of 322.04 ms; alone, the first token comes with the prompt.
+    narrow = {"serving": {"tensor_parallel": 1}}
+    found = plan({**TRAFFIC, "requests_per_day": 10, "slo": {"ttft_p95_s": 0.33}}, narrow).best
+    assert found is not None
+    assert found.latency_s["ttft_p95"] == pytest.approx(0.32204)
+    assert 0 <= found.idle_share < 1
+    with pytest.raises(InputError, match="below the floor of this machine, 322 ms"):
+        plan({**TRAFFIC, "requests_per_day": 10, "slo": {"ttft_p95_s": 0.32}}, narrow)
+
+
 def test_an_unstable_load_says_the_least_fleet() -> None:
     with pytest.raises(InputError, match=r"1 replica cannot keep up with 8 requests/s: .* 3 keep up with it"):
         plan({**TRAFFIC, "requests_per_day": 8 * DAY}, {"serving": {"tensor_parallel": 1}}, replicas=1)
