@@ -177,6 +177,17 @@ def test_what_does_not_overlap_takes_its_time() -> None:
     assert value(tpot_s(m, r, 100 * ONE, none)) == pytest.approx(0.032 + 0.01013125 + 0.002 + 0.01)
 
 
+def test_prompts_and_tokens_are_exchanged_between_gpus() -> None:
+    # Two GPUs over 0.1 GB/s: 2 x 5 layers x 2 (2 - 1) / 2 x 100 x 2 bytes = 2,000 bytes a token, 20 us.
+    known = catalog(gpus={"toy": {"link_gb_s": 0.1}})
+    m, r = machine(known, "tiny", "toy", tensor_parallel=2), load(1000, 100)
+    fast = machine(catalog(), "tiny", "toy", tensor_parallel=2)
+    assert value(m.step.exchange_s) == pytest.approx(20e-6, rel=1e-6)
+    assert value(prompt_s(m, r)) - value(prompt_s(fast, r)) == pytest.approx(0.020, rel=1e-6)
+    slower = value(tpot_s(m, r, 3 * ONE, NONE)) - value(tpot_s(fast, r, 3 * ONE, NONE))
+    assert slower == pytest.approx(60e-6, rel=1e-6)
+
+
 def test_what_the_scenario_says_of_an_engine_stands_over_the_catalog() -> None:
     m = toy(mfu=0.25, mbu=0.4, fixed_step_ms=5)
     assert value(m.step.weights_s) == pytest.approx(0.040)
