@@ -8,6 +8,7 @@ from distillcalc.errors import DistillcalcError, InputError, MissingPrice
 from distillcalc.estimate import gates, quality
 from distillcalc.estimate.api_latency import api_latency
 from distillcalc.estimate.context import Context
+from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.option import Option, licence_gate, served_by_api, unpriced
 from distillcalc.estimate.outcome import GateResult, Outcome
 
@@ -115,7 +116,8 @@ class HostedOpenStudent(Option):
 
         One for a single scenario; a sweep of lengths may pass from one host to another.
         """
-        x = context.x
+        # Which hosts there are to choose from must not differ from one stretch of draws to the next.
+        x = Inputs(context.x.scenario) if context.x.drawn else context.x
         inputs, outputs = np.broadcast_arrays(x["input_tokens"][:, 0], x["output_tokens"][:, 0])
         longest = x.lengths.input_quantile(1 - gates.LONG_REQUEST_SHARE)[:, 0]
         columns = []

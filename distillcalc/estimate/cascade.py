@@ -126,6 +126,10 @@ class Cascade(Option):
             return GateResult.of("router", "unknown", words)
         words = "no router has been measured: the escalation rate and the APGR are defaults"
         odds = np.full((1, 1), NOT_MEASURED_ODDS)
+        level = context.x.latent("the router works")
+        if level is not None:
+            odds = (level < odds).astype(float)
+            return GateResult("router", np.where(odds > 0, PASS, FAIL).astype(np.int8), lambda _: words)
         return GateResult("router", np.zeros((1, 1), dtype=np.int8), lambda _: words, probability=odds)
 
 

@@ -6,7 +6,7 @@ length one. Sweeps, tipping points and draws only differ in the arrays they put 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from distillcalc.calendar import add_months, month_days, month_of
 from distillcalc.errors import InputError, UnknownName
+from distillcalc.workload.distributions import Distribution
 from distillcalc.workload.lengths import JointLengths, LognormalLengths, Points, SampledLengths, TokenLengths
 from distillcalc.workload.scenario import Scenario
+from distillcalc.workload.workload import Frozen
 
 Floats = NDArray[np.float64]
 
@@ -115,6 +117,8 @@ class Inputs:
     ----------
     scenario : what all of them share.
     arrays : input name -> values, shape (n,); all of one length, or single numbers.
+    latent : levels in (0, 1) by name, shape (n, 1) each, of what is believed but is no input: the quality of each
+        model, whether a router works. Given, every belief is drawn: a scenario is then one way that things may be.
 
     Raises
     ------
@@ -124,15 +128,22 @@ class Inputs:
         For lengths that differ, or a value out of its bounds.
     """
 
-    def __init__(self, scenario: Scenario, arrays: Mapping[str, ArrayLike] | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        latent: Mapping[str, Floats] | None = None,
+    ) -> None:
         self.scenario = scenario
+        self._latent = latent
         self.swept: dict[str, Floats] = {}
         for name, values in (arrays or {}).items():
             self.swept[name] = _checked(name, values)
         sizes = {name: array.shape[0] for name, array in self.swept.items() if array.shape[0] > 1}
         if len(set(sizes.values())) > 1:
             raise InputError(f"swept inputs must have one length. Got {sizes}")
-        self.n = max(sizes.values(), default=1)
+        rows = {levels.shape[0] for levels in (latent or {}).values()}  # asked for later, they are of one row
+        self.n = max([*sizes.values(), *rows], default=1)
         self._refuse_a_prefix_longer_than_its_prompt(scenario)
         self._values: dict[str, Floats] = {}
         if "horizon_months" in self.swept:
@@ -166,6 +177,15 @@ class Inputs:
             self._values[name] = value
         return self._values[name]
 
+    @property
+    def drawn(self) -> bool:
+        """Whether beliefs are drawn too, so that each scenario is one way that things may be."""
+        return self._latent is not None
+
+    def latent(self, name: str) -> Floats | None:
+        """Levels in (0, 1) of something believed, shape (n, 1); None where beliefs are not drawn."""
+        return None if self._latent is None else self._latent[name]
+
     def stated(self, name: str) -> float | None:
         """The scenario's own value of an input; None where it leaves it out."""
         value = _stated(self.scenario, SPECS[name])
@@ -176,6 +196,8 @@ class Inputs:
         part = Inputs(self.scenario)
         part.swept = {name: array[start:stop] if array.shape[0] > 1 else array for name, array in self.swept.items()}
         part.n = min(stop, self.n) - start
+        if self._latent is not None:
+            part._latent = {name: levels[start:stop] for name, levels in self._latent.items()}
         part.months = self.months
         return part
 
@@ -257,6 +279,33 @@ class Inputs:
         return LognormalLengths(
             mean_input, mean_output, inputs.sigma, workload.output_tokens.sigma, workload.length_correlation
         )
+
+
+def uncertain_inputs(scenario: Scenario) -> dict[str, Distribution]:
+    """The inputs of a scenario that are given as distributions, by the names that sweeps use, in their order.
+
+    Raises
+    ------
+    InputError
+        For a distribution of something that is not an input.
+    """
+    given = dict(_distributions(scenario))
+    known = {spec.path: name for name, spec in SPECS.items()}
+    unknown = [path for path in given if path not in known]
+    if unknown:
+        raise InputError(
+            f"{unknown[0]} cannot be a distribution. Those that can: {', '.join(spec.path for spec in SPECS.values())}"
+        )
+    return {name: given[path] for path, name in known.items() if path in given}
+
+
+def _distributions(model: Frozen, path: str = "") -> Iterator[tuple[str, Distribution]]:
+    for name, distribution in model.uncertain.items():
+        yield path + name, distribution
+    for name in type(model).model_fields:
+        inner = getattr(model, name)
+        if isinstance(inner, Frozen):
+            yield from _distributions(inner, f"{path}{name}.")
 
 
 def _checked(name: str, values: ArrayLike) -> Floats:

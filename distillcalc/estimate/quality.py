@@ -5,7 +5,7 @@ Quality is the mean of one task metric in [0, 1] on human-labelled items; retent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +15,7 @@ from distillcalc.catalog import Catalog, ModelRow
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import FAIL, PASS, UNKNOWN, GateResult, at
 from distillcalc.provenance import Provenance, assumed, derived, given
+from distillcalc.workload.distributions import beta_quantile
 from distillcalc.workload.scenario import Evaluation
 
 Floats = NDArray[np.float64]
@@ -24,6 +25,9 @@ RETENTION_PRIOR = (0.90, 0.04)  # the article's "80 to 95% kept", read as a cent
 SMALLEST_PRIOR_PARAMS_B = 7.0
 LOSS_PER_HALVING = 0.04
 SMALL_RETENTION_SD = 0.06
+TEACHER_LATENT = "quality of the teacher"
+_CERTAIN = np.zeros((1, 1))
+_CERTAIN.setflags(write=False)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Belief:
     measured : whether counts on human-labelled items stand behind it.
     retention : the student / teacher ratio that it was made from, where it was.
     student, recovered : of a cascade, the student's belief and the share of the gap to the teacher recovered.
+    drawn : whether the mean is a draw of it: each scenario then knows its quality, and sd is 0.
     """
 
     mean: Floats
@@ -44,12 +49,15 @@ class Belief:
     retention: Belief | None = None
     student: Belief | None = None
     recovered: Floats | None = None
+    drawn: bool = False
 
     def times(self, ratio: Belief) -> Belief:
         """Quality of a student from the teacher's and the retention: means multiply, relative variances add."""
         mean = self.mean * ratio.mean
         relative = (self.sd / self.mean) ** 2 + (ratio.sd / ratio.mean) ** 2
-        return Belief(mean, mean * np.sqrt(relative), ratio.source, ratio.measured, ratio)
+        return Belief(
+            mean, mean * np.sqrt(relative), ratio.source, ratio.measured, ratio, drawn=self.drawn and ratio.drawn
+        )
 
     @property
     def beta(self) -> tuple[Floats, Floats]:
@@ -63,10 +71,25 @@ class Belief:
         return mean * k, (1 - mean) * k
 
 
+def drawn(x: Inputs, belief: Belief, name: str) -> Belief:
+    """The belief, or a draw of it where beliefs are drawn: the quantile of its Beta distribution at a level."""
+    level = x.latent(name)
+    if level is None:
+        return belief
+    return replace(belief, mean=beta_quantile(*belief.beta, level), sd=_CERTAIN, drawn=True)
+
+
+def known(mean: Floats, source: Provenance) -> Belief:
+    """A quality that is an input of its own and was drawn as such: nothing is left to doubt."""
+    return Belief(mean, _CERTAIN, source, drawn=True)
+
+
 def probability_at_least(belief: Belief, floor: Floats) -> Floats:
-    """P(quality >= floor) under the belief's Beta distribution, shape (n or 1, 1)."""
+    """P(quality >= floor) under the belief's Beta distribution, shape (n or 1, 1); 1 or 0 of a draw."""
     from scipy.special import betainc
 
+    if belief.drawn:
+        return np.asarray((belief.mean >= floor).astype(float))
     a, b = belief.beta
     return np.asarray(1 - betainc(a, b, np.minimum(np.maximum(floor, 0), 1)))
 
@@ -86,6 +109,8 @@ def probability_of_retention(belief: Belief, teacher: Belief, least: Floats) -> 
         return np.where(asked <= 0, 1.0, chance)
     if belief.retention is not None:
         return probability_at_least(belief.retention, least)
+    if belief.drawn and teacher.drawn:
+        return np.asarray((belief.mean >= least * teacher.mean).astype(float))
     (a, b), (c, d) = belief.beta, teacher.beta
     if a.size == c.size == least.size == 1:
         return np.array([[_retention_chance(a.item(), b.item(), c.item(), d.item(), least.item())]])
@@ -119,9 +144,15 @@ def from_counts(evaluation: Evaluation, what: str) -> Belief:
 def teacher_belief(x: Inputs) -> Belief:
     """The teacher's quality: counts, else the stated mean, else a prior under which it meets the floor."""
     evaluations = x.scenario.choices.evaluations
-    if "teacher" in evaluations and "teacher_quality" not in x.swept:
-        return from_counts(evaluations["teacher"], "teacher")
+    if "teacher" in evaluations and (x.drawn or "teacher_quality" not in x.swept):
+        return drawn(x, from_counts(evaluations["teacher"], "teacher"), TEACHER_LATENT)
     stated = x["teacher_quality"]
+    if x.drawn and "teacher_quality" in x.swept:
+        return known(stated, given("teacher_quality, drawn"))
+    return drawn(x, _teacher_prior(x, stated), TEACHER_LATENT)
+
+
+def _teacher_prior(x: Inputs, stated: Floats) -> Belief:
     if not np.isnan(stated).any():
         return Belief(stated, np.full((1, 1), 0.02), given("teacher_quality, taken as +- 0.02"))
     floor = x["floor"]
@@ -164,19 +195,21 @@ def distilled_belief(
     """
     evaluations = x.scenario.choices.evaluations
     found = next((name for name in names if name in evaluations), None)
-    if found and "student_retention" not in x.swept:
-        return from_counts(evaluations[found], found)
+    if found and (x.drawn or "student_retention" not in x.swept):
+        return drawn(x, from_counts(evaluations[found], found), f"quality of {found}")
     mean, sd = retention_prior(row)
     stated = x.scenario.choices.student_retention
     own = stated.get(student or "") if isinstance(stated, dict) and "student_retention" not in x.swept else None
     retention = x["student_retention"] if own is None else np.array([[own]])
+    if x.drawn and own is None and "student_retention" in x.swept:
+        return teacher.times(known(retention, given("student_retention, drawn")))
     if np.isnan(retention).any():
         why = f"retention {mean:.2g} +- {sd:.2g} by the article's 80 to 95% and the student's size: not measured here"
         ratio = _constant(mean, sd, assumed(why))
     else:
         spread = RETENTION_PRIOR[1]
         ratio = Belief(retention, np.full((1, 1), spread), given(f"student_retention, taken as +- {spread:g}"))
-    return teacher.times(ratio)
+    return teacher.times(drawn(x, ratio, f"retention of {student or names[0]}"))
 
 
 def general_belief(x: Inputs, names: tuple[str, ...], row: ModelRow | None, teacher: Belief) -> Belief:
@@ -184,7 +217,7 @@ def general_belief(x: Inputs, names: tuple[str, ...], row: ModelRow | None, teac
     evaluations = x.scenario.choices.evaluations
     found = next((name for name in names if name in evaluations), None)
     if found:
-        return from_counts(evaluations[found], found)
+        return drawn(x, from_counts(evaluations[found], found), f"quality of {found}")
     if row and row.retention:
         scores = list(row.retention.values())
         spread = max(float(np.std(scores)), 0.05)
@@ -207,7 +240,7 @@ def general_belief(x: Inputs, names: tuple[str, ...], row: ModelRow | None, teac
         )
     else:
         ratio = _constant(0.85, 0.07, assumed("retention 0.85 +- 0.07: no figure known for this model"))
-    return teacher.times(ratio)
+    return teacher.times(drawn(x, ratio, f"retention of {names[0]}"))
 
 
 def cascade_belief(student: Belief, teacher: Belief, escalation_rate: Floats, apgr: Floats) -> Belief:
@@ -226,7 +259,7 @@ def cascade_belief(student: Belief, teacher: Belief, escalation_rate: Floats, ap
     else:
         mean = student.mean + recovered * (teacher.mean - student.mean)
         sd = np.sqrt(((1 - recovered) * student.sd) ** 2 + (recovered * teacher.sd) ** 2)
-    return Belief(mean, sd, source, student=student, recovered=recovered)
+    return Belief(mean, sd, source, student=student, recovered=recovered, drawn=student.drawn)
 
 
 def quality_gate(x: Inputs, belief: Belief, teacher: Belief, *, is_teacher: bool = False) -> GateResult:

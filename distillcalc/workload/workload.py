@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from distillcalc.errors import InputError
 from distillcalc.workload.arrivals import HOURS_PER_WEEK, Profile, business_hours
-from distillcalc.workload.lengths import Points, TokenLengths, copula_points
+from distillcalc.workload.distributions import Distribution, as_distribution, is_distribution
+from distillcalc.workload.lengths import MAX_TOKENS, Points, TokenLengths, copula_points
 
 if TYPE_CHECKING:
     from distillcalc.workload.logs.sources import Paths
@@ -26,9 +39,43 @@ DEFAULT_RETENTION_FLOOR = 0.9
 
 
 class Frozen(BaseModel):
-    """Base of everything a scenario holds: immutable, no unknown fields, finite numbers."""
+    """Base of everything a scenario holds: immutable, no unknown fields, finite numbers.
+
+    A number may be given as a distribution: the field then holds its median and ``uncertain`` the distribution.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    _uncertain: dict[str, Distribution] = PrivateAttr(default_factory=dict)
+
+    @property
+    def uncertain(self) -> Mapping[str, Distribution]:
+        """The distributions that were given, by the name of the field."""
+        return self._uncertain
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_distributions(cls, values: Any, handler: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return handler(values)
+        plain, found = dict(values), {}
+        for name, value in values.items():
+            field = cls.model_fields.get(name)
+            inside = field is not None and _stated_distribution(field, value)
+            if not inside:
+                continue
+            try:
+                found[name] = as_distribution(inside)
+                _refuse_out_of_bounds(field, found[name])
+            except InputError as error:
+                raise _problem(cls.__name__, name, str(error), value) from error
+            plain[name] = found[name].median if inside is value else {**value, "mean": found[name].median}
+            if plain[name] != values[name] and field is not None and field.annotation is int:
+                why = "it must be one number, not a distribution: sweep it instead"
+                raise _problem(cls.__name__, name, why, value)
+        made = handler(plain)
+        if found:
+            made._uncertain = found
+        return made
 
     @model_validator(mode="before")
     @classmethod
@@ -42,14 +89,78 @@ class Frozen(BaseModel):
 
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: Any) -> Any:
-        return {key: value for key, value in handler(self).items() if value is not None}
+        plain = {key: value for key, value in handler(self).items() if value is not None}
+        for name, distribution in self._uncertain.items():
+            table: Any = distribution.to_dict()
+            stated = getattr(self, name)
+            shaped = isinstance(stated, TokenLengths) and stated.p95 is not None
+            plain[name] = {"mean": table, "p95": stated.p95} if shaped else table
+        return plain
 
     def __repr_args__(self) -> Any:
         """What differs from the defaults, so that the repr is the Python that a user would write."""
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if isinstance(value, date) or value != field.get_default(call_default_factory=True, validated_data={}):
+            distribution = self._uncertain.get(name)
+            if distribution is not None:
+                shaped = isinstance(value, TokenLengths) and value.p95 is not None
+                yield name, {"mean": distribution, "p95": value.p95} if shaped else distribution
+            elif isinstance(value, date) or value != field.get_default(call_default_factory=True, validated_data={}):
                 yield name, value
+
+
+def _stated_distribution(field: FieldInfo, value: Any) -> Any:
+    """The distribution that is given for a number, or for the mean of a token length; None where there is none."""
+    kinds = str(field.annotation)
+    if not any(kind in kinds for kind in ("float", "int", "TokenLengths")):
+        return None
+    if is_distribution(value):
+        return value
+    if isinstance(value, Mapping) and "dict" not in kinds and "TokenLengths" not in kinds:
+        return value  # meant as one: what is wrong with it is told in the words of distributions
+    if "TokenLengths" in kinds and isinstance(value, Mapping) and is_distribution(value.get("mean")):
+        return value["mean"]
+    return None
+
+
+def _refuse_out_of_bounds(field: FieldInfo | None, distribution: Distribution) -> None:
+    """A distribution must lie within what the number may be; one without ends, but for one part in a thousand."""
+    low, high = distribution.ends
+    for least, most, strict in _bounds(field):
+        beyond = low <= least if strict and distribution.kind != "beta" else low < least
+        if beyond or high > most:
+            side = f"{least:g} and {most:g}" if math.isfinite(most) else f"{least:g} and any number"
+            raise InputError(
+                f"must lie between {side}. Got {distribution!r}, which reaches from {low:.4g} to {high:.4g}"
+            )
+
+
+def _bounds(field: FieldInfo | None) -> Iterator[tuple[float, float, bool]]:
+    """(least, most, whether the least itself is excluded) of a number's field."""
+    stack: list[Any] = [field]
+    while stack:
+        one = stack.pop()
+        found = {type(m).__name__: m for m in getattr(one, "metadata", ()) or getattr(one, "__metadata__", ())}
+        for inner in found.values():
+            stack += [inner] if isinstance(inner, FieldInfo) else []
+        least = getattr(found.get("Ge"), "ge", getattr(found.get("Gt"), "gt", None))
+        most = getattr(found.get("Le"), "le", getattr(found.get("Lt"), "lt", None))
+        if least is not None or most is not None:
+            yield (
+                -math.inf if least is None else float(least),
+                math.inf if most is None else float(most),
+                "Gt" in found,
+            )
+        annotation = one.annotation if isinstance(one, FieldInfo) else None
+        if annotation is TokenLengths or TokenLengths in getattr(annotation, "__args__", ()):
+            yield 0.0, MAX_TOKENS, False
+        stack += [arg for arg in getattr(annotation, "__args__", ()) if hasattr(arg, "__metadata__")]
+
+
+def _problem(model: str, field: str, message: str, value: Any) -> ValidationError:
+    """A problem with one field, in the form that pydantic adds to its own."""
+    kind = PydanticCustomError("value_error", "{said}", {"said": message})
+    return ValidationError.from_exception_data(model, [InitErrorDetails(type=kind, loc=(field,), input=value)])
 
 
 class Slo(Frozen):
