@@ -50,29 +50,93 @@ class CatalogTable(StrEnum):
     retirements = "retirements"
 
 
-def _scenario(name: str, catalog: Path | None) -> Scenario:
-    """A scenario with the user's catalog rows laid over its own."""
+Priors = Annotated[
+    bool, typer.Option("--priors", help="What is not stated is as uncertain as the catalog's priors say.")
+]
+Draws = Annotated[int | None, typer.Option(help="Of the uncertain inputs; a power of two.")]
+Seed = Annotated[int, typer.Option(help="Of the draws.")]
+
+
+def _scenario(name: str, catalog: Path | None, *, priors: bool = False) -> Scenario:
+    """A scenario with the user's catalog rows laid over its own, and the catalog's priors where they are asked for."""
     from distillcalc.workload import Scenario
     from distillcalc.workload.files import read_rows
 
     loaded = Scenario.load(name)
-    return loaded if catalog is None else loaded.with_overrides(read_rows(catalog))
+    if catalog is not None:
+        loaded = loaded.with_overrides(read_rows(catalog))
+    if not priors:
+        return loaded
+    from distillcalc.decide.priors import with_priors
+
+    return with_priors(loaded)
 
 
 @app.command()
 def recommend(
     scenario: Annotated[str, typer.Argument(help="A scenario file (.toml), or the name of a shipped sample.")],
     simulate: Annotated[bool, typer.Option("--simulate", help="Size self-hosted fleets by simulation.")] = False,
+    priors: Priors = False,
+    draws: Draws = None,
+    seed: Seed = 0,
+    in_words: Annotated[bool, typer.Option("--explain", help="Three sentences instead of the tables.")] = False,
     as_json: Json = False,
     catalog: Rows = None,
 ) -> None:
-    """Recommend how to serve a scenario, with costs, gates, break-even and tipping points."""
+    """Recommend how to serve a scenario, with costs, gates, break-even, odds and tipping points."""
+    from distillcalc.decide import explain
     from distillcalc.decide import recommend as decide
 
-    decision = decide(_scenario(scenario, catalog), fidelity="simulated" if simulate else "closed_form")
-    _console(as_json).print(decision)
+    decision = decide(
+        _scenario(scenario, catalog, priors=priors),
+        fidelity="simulated" if simulate else "closed_form",
+        draws=draws,
+        seed=seed,
+    )
+    if in_words:
+        _console(as_json).print(explain(decision), markup=False, highlight=False)
+    else:
+        _console(as_json).print(decision)
     if as_json:
         print(decision.to_json())
+
+
+@app.command()
+def uncertainty(
+    scenario: Annotated[str, typer.Argument(help="A scenario file (.toml), or the name of a shipped sample.")],
+    priors: Priors = False,
+    draws: Draws = None,
+    seed: Seed = 0,
+    indices: Annotated[bool, typer.Option("--indices", help="Sobol indices too (a second more).")] = False,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures (PNG).")] = None,
+    as_json: Json = False,
+    catalog: Rows = None,
+) -> None:
+    """Show how sure a recommendation is: odds, costs, what matters, what to find out, and when to start."""
+    from distillcalc.decide import explain
+    from distillcalc.decide import recommend as decide
+    from distillcalc.decide.odds_table import figures_of, parts
+    from distillcalc.errors import InputError
+
+    decision = decide(_scenario(scenario, catalog, priors=priors), draws=draws, seed=seed)
+    console = _console(as_json)
+    console.print(explain(decision), markup=False, highlight=False)
+    for part in parts(decision, indices=indices):
+        console.print(part)
+    if figures is not None:
+        try:
+            figures.mkdir(parents=True, exist_ok=True)
+            for name, figure in figures_of(decision).items():
+                figure.savefig(figures / f"{name}.png")
+                console.print(f"wrote {figures / name}.png", markup=False)
+        except OSError as error:
+            raise InputError(f"cannot write the figures to {figures}: {error}") from error
+    if as_json:
+        u = decision.uncertainty
+        answer = u.to_dict() | {"explanation": explain(decision)}
+        if indices:
+            answer["indices"] = [index.to_dict() for index in u.indices]
+        print(json.dumps(answer, allow_nan=False))
 
 
 @app.command()

@@ -20,6 +20,8 @@ from distillcalc.workload.scenario import Scenario
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from distillcalc.decide.uncertainty import Uncertainty
+
 WORTH_MEASURING = 0.1  # share of the cost that an unproven option must save to be worth a look
 
 
@@ -37,8 +39,9 @@ class Decision:
     block : the evaluation that the estimates were read from.
     runner_up : the next best eligible option.
     warnings : what a reader should know before acting.
+    drawn : the draws that it was decided on; None where no input is a distribution.
 
-    ``candidates``, ``break_even``, ``tipping_points`` and ``rules`` are computed when first read.
+    ``candidates``, ``break_even``, ``tipping_points``, ``rules`` and ``uncertainty`` are computed when first read. Where inputs are distributions the estimates are those at their medians.
     """
 
     scenario: Scenario
@@ -49,6 +52,21 @@ class Decision:
     block: Block = field(repr=False)
     runner_up: str | None
     warnings: tuple[str, ...] = ()
+    drawn: Uncertainty | None = field(default=None, repr=False)
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether any input is a distribution, so that it was decided on draws."""
+        return self.drawn is not None
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty:
+        """How sure it is; where no input is a distribution, of the models' qualities alone."""
+        if self.drawn is not None:
+            return self.drawn
+        from distillcalc.decide.uncertainty import PREVIEW_DRAWS, Uncertainty
+
+        return Uncertainty.of(self.scenario, catalog=self.catalog, draws=PREVIEW_DRAWS)
 
     @property
     def status(self) -> str:
@@ -123,6 +141,13 @@ class Decision:
         estimate = self.options[option]
         if option == self.recommendation:
             return "recommended"
+        if self.drawn is not None and not estimate.unpriced:
+            odds = self.drawn.options[option]
+            likely = odds.probability_passes >= LIKELY
+            doubts = [f"{name} {share:.0%}" for name, share in odds.gates.items() if share < 1]
+            held = "" if likely else f"; passes every gate in {odds.probability_passes:.0%} ({', '.join(doubts)})"
+            mean = f", costs {usd(odds.expected_usd)} on average if chosen" if likely else ""
+            return f"the cheapest that passes in {odds.probability_best:.0%} of draws{mean}{held}"
         if estimate.unpriced:
             return f"unpriced: {estimate.unpriced}"
         failing = estimate.failing()
@@ -160,8 +185,9 @@ class Decision:
             "tipping_points": [point.to_dict() for point in self.tipping_points],
             "rules_of_thumb": [check.to_dict() for check in self.rules],
             "gates": {name: [gate.to_dict() for gate in estimate.gates] for name, estimate in self.options.items()},
-            "probability_best": None,  # no input is a distribution
-            "evpi": None,
+            "probability_best": self.drawn.probability_best if self.drawn else None,
+            "evpi": {"usd": self.drawn.evpi_usd, "by_input": self.drawn.evpi_by_input} if self.drawn else None,
+            "uncertainty": self.drawn.to_dict() if self.drawn else None,
             "provenance": {
                 name: {number: source.to_dict() for number, source in estimate.provenance.items()}
                 for name, estimate in self.options.items()

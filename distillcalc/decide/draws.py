@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +164,6 @@ class Space:
             passes[:, a] = outcome.likely[:, 0]
         passes &= np.isfinite(usd)
         gates = [{gate.name: np.broadcast_to(gate.code[:, 0] != FAIL, n) for gate in one.gates} for one in columns]
-        open_ = [{gate.name for gate in one.gates if np.any(gate.code == 0)} for one in columns]
         return Drawn(
             tuple(alternatives),
             usd,
@@ -171,9 +171,8 @@ class Space:
             passes,
             quality,
             tuple(gates),
-            tuple(frozenset(names) for names in open_),
-            tuple([(one.monthly_total_usd, n)] for one in columns),
-            [(np.broadcast_to(x.discount, (n if x.discount.shape[0] > 1 else 1, x.months)), n)],
+            tuple([(one.monthly_total_usd.astype(np.float32), n)] for one in columns),
+            [(x.discount, n)],
         )
 
 
@@ -204,7 +203,6 @@ class Drawn:
     passes : priced, and no gate fails.
     quality : as drawn.
     gates : of each alternative, whether each gate holds, by name, shape (n,).
-    open : of each alternative, gates that nobody knows the answer to.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -213,9 +211,8 @@ class Drawn:
     passes: NDArray[np.bool_]
     quality: Floats
     gates: tuple[Mapping[str, NDArray[np.bool_]], ...]
-    open: tuple[frozenset[str], ...]
-    _monthly: tuple[list[tuple[Floats, int]], ...] = field(repr=False)
-    _discount: list[tuple[Floats, int]] = field(repr=False)
+    _monthly: tuple[list[Piece], ...] = field(repr=False)
+    _discount: list[Piece] = field(repr=False)
 
     @classmethod
     def joined(cls, parts: Sequence[Drawn]) -> Drawn:
@@ -232,7 +229,6 @@ class Drawn:
                 {name: np.concatenate([part.gates[a][name] for part in parts]) for name in first.gates[a]}
                 for a in places
             ),
-            open=tuple(frozenset[str]().union(*(part.open[a] for part in parts)) for a in places),
             _monthly=tuple([piece for part in parts for piece in part._monthly[a]] for a in places),
             _discount=[piece for part in parts for piece in part._discount],
         )
@@ -243,7 +239,7 @@ class Drawn:
         return len(self.passes)
 
     def monthly_usd(self, alternative: int) -> Floats:
-        """Running cost of each month, shape (n, months), not discounted."""
+        """Running cost of each month, shape (n, months), not discounted; kept to seven digits."""
         return _stacked(self._monthly[alternative])
 
     @cached_property
@@ -252,7 +248,10 @@ class Drawn:
         return _stacked(self._discount)
 
 
-def _stacked(pieces: Sequence[tuple[Floats, int]]) -> Floats:
+Piece: TypeAlias = tuple[NDArray[Any], int]  # values of a stretch, and how many rows they stand for
+
+
+def _stacked(pieces: Sequence[Piece]) -> NDArray[Any]:
     return np.concatenate([np.broadcast_to(values, (n, values.shape[1])) for values, n in pieces])
 
 
@@ -272,9 +271,8 @@ def correlation_factor(correlations: Mapping[str, Mapping[str, float]], inputs: 
     pairs = [(a, b, value) for a, others in correlations.items() for b, value in others.items()]
     if not pairs:
         return None
-    matrix = np.eye(len(inputs))
     seen: set[frozenset[str]] = set()
-    for a, b, value in pairs:
+    for a, b, _ in pairs:
         for name in (a, b):
             if name not in inputs:
                 hint = "Only inputs that are given as distributions can be correlated."
@@ -283,16 +281,23 @@ def correlation_factor(correlations: Mapping[str, Mapping[str, float]], inputs: 
             what = "itself" if a == b else f"{b}, twice"
             raise InputError(f"correlations gives each pair of two inputs once. Got {a} with {what}")
         seen.add(frozenset((a, b)))
-        i, j = inputs.index(a), inputs.index(b)
-        matrix[i, j] = matrix[j, i] = 2 * np.sin(np.pi * value / 6)
-    least = float(np.linalg.eigvalsh(matrix).min())
+
+    def scores(scale: float) -> Floats:
+        matrix = np.eye(len(inputs))
+        for a, b, value in pairs:
+            i, j = inputs.index(a), inputs.index(b)
+            matrix[i, j] = matrix[j, i] = 2 * np.sin(np.pi * scale * value / 6)
+        return matrix
+
+    least = float(np.linalg.eigvalsh(scores(1.0)).min())
     if least < -1e-10:
-        scale = np.floor(100 / (1 - least)) / 100
+        scale = max(s for s in np.arange(0, 1, 0.01) if np.linalg.eigvalsh(scores(s)).min() > 0)
         raise InputError(
             "no inputs can be correlated so: the matrix of correlations is not positive definite (its least eigenvalue "
             f"is {least:.3g}). Got {', '.join(f'{a} with {b} {value:g}' for a, b, value in pairs)}. "
             f"Times {scale:.2f} or less they would be possible"
         )
+    matrix = scores(1.0)
     if least < 1e-10:  # a perfect correlation: the factor of the nearest that has one
         matrix = (matrix + 1e-9 * np.eye(len(inputs))) / (1 + 1e-9)
     return np.asarray(np.linalg.cholesky(matrix))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distillcalc.catalog import Catalog
 from distillcalc.decide.break_even import payback_months
@@ -13,11 +13,14 @@ from distillcalc.decide.table import Block, Estimates, compared, evaluate
 from distillcalc.decide.words import duration, usd
 from distillcalc.errors import InputError
 from distillcalc.estimate.context import Fidelity
-from distillcalc.estimate.inputs import Inputs
+from distillcalc.estimate.inputs import Inputs, uncertain_inputs
 from distillcalc.estimate.options import OPTIONS
-from distillcalc.estimate.outcome import Estimate
+from distillcalc.estimate.outcome import LIKELY, Estimate
 from distillcalc.workload.scenario import Scenario, Use
 from distillcalc.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from distillcalc.decide.uncertainty import Uncertainty
 
 OLD_PRICE = timedelta(days=90)
 
@@ -28,6 +31,8 @@ def recommend(
     catalog: Catalog | None = None,
     fidelity: Fidelity = "closed_form",
     use: Use | dict[str, Any] | None = None,
+    draws: int | None = None,
+    seed: int = 0,
     **choices: Any,
 ) -> Decision:
     """Which option serves the workload best, and why.
@@ -39,12 +44,14 @@ def recommend(
     fidelity : "simulated" sizes the fleets of the two cheapest machines of each self-hosted model by simulation, which
         takes seconds, and takes the cheaper one; "closed_form" sizes all by formulas, as sweeps and break-evens do.
     use : what the student will be used for.
+    draws, seed : where an input is a distribution: how many draws, a power of two (left out, 8,192), and their seed.
     choices : fields of :class:`~distillcalc.workload.Choices`; ``teacher`` is needed.
 
     Returns
     -------
     Decision. The recommended option is the cheapest, by present value over the horizon, of those that have a
-    price, that no gate rules out and whose odds of meeting the quality floor are at least three to one.
+    price, that no gate rules out and whose odds of meeting the quality floor are at least three to one. Where inputs
+    are distributions, the cheapest on average over the draws, of those that pass every gate in three of four.
 
     Raises
     ------
@@ -61,20 +68,69 @@ def recommend(
     scenario = _scenario(workload, use, choices)
     known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
     block = evaluate(Inputs(scenario), known, compared(scenario), fidelity)
+    drawn = _drawn(scenario, known, block, draws, seed)
     options = Estimates(block)
     passing = sorted((name for name in options if block.eligible[name][0]), key=lambda n: block.present_value_usd[n][0])
+    warnings = _warnings(scenario, known, block, options[passing[0]] if passing else None)
+    if drawn is not None:
+        passing = _by_expected_cost(drawn, passing, warnings)
     eligible = [options[name] for name in passing[:2]]
     best = eligible[0] if eligible else None
+    reason = _reason(best, eligible, options, scenario)
     return Decision(
         scenario=scenario,
         catalog=known,
         recommendation=best.option if best else None,
-        reason=_reason(best, eligible, options, scenario),
+        reason=reason if drawn is None or best is None else _uncertain_reason(best, options, drawn, scenario),
         options=options,
         block=block,
         runner_up=eligible[1].option if len(eligible) > 1 else None,
-        warnings=tuple(_warnings(scenario, known, block, best)),
+        warnings=tuple(warnings),
+        drawn=drawn,
     )
+
+
+def _drawn(scenario: Scenario, catalog: Catalog, block: Block, draws: int | None, seed: int) -> Uncertainty | None:
+    """The draws, where any input is a distribution; each option of the block then stands for its best there."""
+    if not uncertain_inputs(scenario):
+        if scenario.correlations:
+            raise InputError("correlations are between inputs that are given as distributions, and none is")
+        return None
+    from distillcalc.decide.uncertainty import DRAWS, Uncertainty
+
+    drawn = Uncertainty.of(scenario, catalog=catalog, draws=DRAWS if draws is None else draws, seed=seed)
+    for option in block.candidates:
+        place = drawn.drawn.alternatives[drawn.column(option)].place
+        block.choose(option, place)
+    return drawn
+
+
+def _by_expected_cost(drawn: Uncertainty, at_medians: list[str], warnings: list[str]) -> list[str]:
+    """Options that may be recommended, by their mean cost over the draws; a warning where the medians say another."""
+    likely = [name for name, odds in drawn.options.items() if odds.probability_passes >= LIKELY]
+    passing = sorted(likely, key=lambda name: drawn.options[name].expected_usd)
+    if passing and at_medians and passing[0] != at_medians[0]:
+        warnings.append(
+            f"With every input at its median {at_medians[0]} is the cheapest; on average over the draws {passing[0]} "
+            "is, because the costs are lopsided. Tipping points are those of the medians."
+        )
+    return passing
+
+
+def _uncertain_reason(best: Estimate, options: Mapping[str, Estimate], drawn: Uncertainty, scenario: Scenario) -> str:
+    odds, months = drawn.options[best.option], scenario.workload.horizon_months
+    low, _, high = odds.present_value_usd
+    name = f"{OPTIONS[best.option].title} ({best.label})"
+    span = f"{months} month{'s' if months > 1 else ''}"
+    others = {name: one for name, one in drawn.options.items() if name != best.option}
+    rival = max(others.values(), key=lambda one: one.probability_best, default=None)
+    told = (
+        f"{name}: {usd(odds.expected_usd)} on average over {span} (P10 {usd(low)}, P90 {usd(high)}); the cheapest that "
+        f"passes in {odds.probability_best:.0%} of {drawn.draws:,} draws"
+    )
+    if rival is not None and rival.probability_best > 0:
+        told += f", {rival.option} in {rival.probability_best:.0%}"
+    return f"{told}; choosing now costs {usd(drawn.evpi_usd or 0.0)} on average against hindsight."
 
 
 def _scenario(workload: Workload | Scenario, use: Use | dict[str, Any] | None, choices: dict[str, Any]) -> Scenario:

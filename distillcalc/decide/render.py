@@ -64,6 +64,7 @@ def rows(decision: Decision) -> list[tuple[str, ...]]:
 def notes(decision: Decision) -> list[tuple[str, str]]:
     """(heading, sentence) pairs below the table."""
     found: list[tuple[str, str]] = [("still to find out", condition) for condition in decision.conditions]
+    found += odds_notes(decision)
     if decision.opportunity is not None:
         e = decision.opportunity
         chance = f", if it proves good enough (P {e.odds:.2f})"
@@ -94,6 +95,28 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
     found += [("tipping point", tipping_words(point)) for point in decision.tipping_points[:MOST_TIPPING_POINTS]]
     found += [("rule of thumb", str(check).removeprefix("rule of thumb, ")) for check in decision.rules]
     found += [("note", warning) for warning in decision.warnings]
+    return found
+
+
+def odds_notes(decision: Decision) -> list[tuple[str, str]]:
+    """(heading, sentence) pairs of what the draws say; none where no input is a distribution."""
+    u = decision.drawn
+    if u is None:
+        return []
+    from distillcalc.decide.explain import far_from_break_even, measure_first
+
+    ranked = sorted(u.probability_best.items(), key=lambda item: -item[1])
+    odds = ", ".join(f"{name} {share:.0%}" for name, share in ranked if share >= 0.005)
+    if u.probability_none >= 0.005:
+        odds += f", nothing passes {u.probability_none:.0%}"
+    found = [("cheapest that passes", f"{odds} of {u.draws:,} draws")]
+    if u.recommendation is None:
+        return found
+    if far_from_break_even(u):
+        share = u.probability_best[u.recommendation]
+        found.append(("how sure", f"far from break-even: {u.recommendation} is best in {share:.1%} of draws"))
+    first = measure_first(u)
+    found.append(("find out first", first or "nothing that could be found out is worth waiting for"))
     return found
 
 

@@ -60,6 +60,14 @@ class Block:
         """Scenarios in the stretch."""
         return self.context.x.n
 
+    def choose(self, option: str, candidate: int) -> None:
+        """Let one candidate stand for an option in every scenario."""
+        outcome = self.candidates[option][candidate]
+        cost = outcome.present_value_usd(self.context.x.discount)[:, 0]
+        self.choice[option] = np.full(1, candidate, dtype=np.intp)
+        self.present_value_usd[option] = cost
+        self.eligible[option] = outcome.likely[:, 0] & ~np.isnan(cost)
+
     def chosen(self, option: str, i: int = 0) -> Outcome:
         """The best candidate of an option in scenario i."""
         choice = self.choice[option]

@@ -236,6 +236,17 @@ class Uncertainty:
             found[option] = own[best]
         return found
 
+    def column(self, option: str) -> int:
+        """The column of the alternative that stands for an option."""
+        if option not in self._columns:
+            raise InputError(f"option must be one of {', '.join(self._columns)}. Got {option!r}")
+        return self._columns[option]
+
+    @property
+    def negligible_usd(self) -> float:
+        """What is worth less than this is called nothing: a thousandth of the expected cost of the choice [USD]."""
+        return NEGLIGIBLE * float(self._expected[self.chosen]) if self.chosen is not None else 0.0
+
     @cached_property
     def rival(self) -> int | None:
         """Column of the best alternative of any other option: of good odds, else the likeliest; None without one."""
@@ -287,10 +298,8 @@ class Uncertainty:
 
     def monthly_usd(self, option: str) -> Floats:
         """P10, P50 and P90 of an option's running cost in each month, shape (3, months), not discounted."""
-        if option not in self._columns:
-            raise InputError(f"option must be one of {', '.join(self._columns)}. Got {option!r}")
         if option not in self._monthly:
-            usd = self.drawn.monthly_usd(self._columns[option])
+            usd = self.drawn.monthly_usd(self.column(option))
             self._monthly[option] = np.array([_percentiles(month) for month in np.ascontiguousarray(usd.T)]).T
         return self._monthly[option]
 

@@ -77,10 +77,10 @@ def input_information_usd(values: Floats, costs: Floats, passes: Flags, chosen: 
     values : of the input, shape (n,).
     costs, passes : shape (n, A).
     chosen : column of what is chosen now; it may be kept whatever its odds are given x.
-    bins : left out, n^(1/3) rounded to a power of two.
+    bins : left out, the square root of n, to a power of two.
     """
     n = len(values)
-    bins = bins or 1 << max(round(np.log2(n) / 3), 2)
+    bins = bins or 1 << max(round(np.log2(n) / 2), 2)
     per = n // bins // 2 * 2
     if per < 2:
         return 0.0

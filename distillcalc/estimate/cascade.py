@@ -121,7 +121,8 @@ class Cascade(Option):
     @staticmethod
     def _router_gate(context: Context) -> GateResult:
         """A router that nobody has measured is not known to work; one that nobody has stated is an even bet."""
-        if context.choices.routing.escalation_rate is not None or "escalation_rate" in context.x.swept:
+        stated = context.choices.routing.escalation_rate is not None or "escalation_rate" in context.x.swept
+        if stated and "escalation_rate" not in context.x.scenario.priors:
             words = "escalation rate and APGR are stated, not measured on this traffic"
             return GateResult.of("router", "unknown", words)
         words = "no router has been measured: the escalation rate and the APGR are defaults"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -90,6 +90,14 @@ class Distribution:
         if self.kind == "discrete":
             return {"discrete": {"values": list(self.parameters), "weights": list(self.weights)}}
         return {self.kind: list(self.parameters)}
+
+    def scaled(self, factor: float) -> Distribution:
+        """The distribution of a multiple of the number, ``factor`` above 0; one of a share cannot be scaled."""
+        if self.kind == "beta" or not factor > 0:
+            raise InputError(
+                f"only a distribution other than beta is scaled, by a factor above 0. Got {self!r}, {factor:g}"
+            )
+        return Distribution(self.kind, tuple(p * factor for p in self.parameters), self.weights)
 
     def __repr__(self) -> str:
         if self.kind == "lognormal":
@@ -229,13 +237,23 @@ def beta_quantile(a: ArrayLike, b: ArrayLike, level: Floats) -> Floats:
     The table stands at equal steps of the normal score of the level, so it is as fine in the tails; what lies between
     two of its points is off by less than 10^-6 of the distribution's width.
     """
-    from scipy.special import betaincinv, ndtr, ndtri
+    from scipy.special import betaincinv, ndtri
 
-    if np.size(a) > 1 or np.size(b) > 1 or np.size(level) < 4_097:
+    if np.size(a) > 1 or np.size(b) > 1 or np.size(level) < FEW:
         return np.asarray(betaincinv(a, b, level))
-    scores = np.linspace(-5.5, 5.5, 4_097)
-    table = betaincinv(np.ravel(a), np.ravel(b), ndtr(scores))
-    return np.asarray(np.interp(ndtri(np.clip(level, 1e-7, 1 - 1e-7)), scores, table))
+    table = _beta_table(float(np.ravel(a)[0]), float(np.ravel(b)[0]))
+    return np.asarray(np.interp(ndtri(np.clip(level, 1e-7, 1 - 1e-7)), SCORES, table))
+
+
+FEW = 2  # one level alone is computed outright
+SCORES = np.linspace(-5.5, 5.5, 4_097)
+
+
+@lru_cache(maxsize=256)
+def _beta_table(a: float, b: float) -> Floats:
+    from scipy.special import betaincinv, ndtr
+
+    return np.asarray(betaincinv(a, b, ndtr(SCORES)))
 
 
 def is_distribution(value: Any) -> bool:

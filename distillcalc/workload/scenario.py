@@ -227,13 +227,15 @@ class Scenario(Frozen):
     """Workload, choices, use and overrides: all that a decision depends on, beside the catalog.
 
     ``correlations`` are rank correlations between inputs that are given as distributions, each pair once:
-    ``{"requests_per_day": {"growth_per_month": -0.4}}``.
+    ``{"requests_per_day": {"growth_per_month": -0.4}}``. ``priors`` names the inputs whose distributions are the
+    catalog's and not the user's.
     """
 
     workload: Workload
     choices: Choices
     use: Use = Use()
     correlations: dict[str, dict[str, Annotated[float, Field(ge=-1, le=1)]]] = Field(default_factory=dict)
+    priors: tuple[str, ...] = ()
     overrides: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""Three sentences: what to choose, what would change it, what to do first; no number without its unit."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from distillcalc import Scenario, recommend
+from distillcalc.decide import explain
+from distillcalc.decide.explain import far_from_break_even, measure_first
+from distillcalc.estimate.inputs import SPECS
+from distillcalc.workload.files import load_scenario
+from tests.decide.test_uncertainty import near
+
+UNITS = r"months?|years?|days?|draws|items|requests|tokens|hours?|a month|a year|now|so far|times?|%|labels|times the|USD|ms|s\b|an hour"
+
+
+def close_call() -> Scenario:
+    plain = near().to_dict()
+    plain["workload"]["requests_per_day"] = {"lognormal": {"mean": 40_000, "p95": 90_000}}
+    return Scenario.from_dict(plain)
+
+
+def sentences(text: str) -> list[str]:
+    return [part for part in re.split(r"(?<=[.]) (?=[A-Z])", text) if part]
+
+
+@pytest.mark.parametrize("name", ["support-triage", "email-classification", "private-notes", "code-completion"])
+def test_samples_are_explained_in_three_sentences(name: str) -> None:
+    text = explain(recommend(load_scenario(name)))
+    assert len(sentences(text)) == 3, text
+    assert "nan" not in text
+    assert "None" not in text
+    assert "_" not in text.replace("huggingface_nscale", "").replace("_per_", "_"), text
+
+
+def test_every_number_has_its_unit() -> None:
+    decision = recommend(close_call(), draws=1_024)
+    text = explain(decision)
+    bare = text.replace(decision.options[decision.recommendation or ""].label, "")
+    for value in decision.uncertainty.sample_values:
+        bare = bare.replace(value.model, "")
+    for found in re.finditer(r"(\$?)(\d[\d,.]*\d|\d)(%?)([MB]?)", bare):
+        money, percent = found[1], found[3]
+        after = bare[found.end() : found.end() + 24]
+        about_odds = "probability" in bare[max(found.start() - 60, 0) : found.start()]
+        assert money or percent or about_odds or re.match(rf" ?(more )?(labelled )?({UNITS})", after), (
+            found[0],
+            after,
+            text,
+        )
+
+
+def test_near_break_even_says_what_to_measure_first() -> None:
+    decision = recommend(close_call(), draws=2_048)
+    chance = decision.uncertainty.probability_best[decision.recommendation or ""]
+    assert 0.3 < chance < 0.7
+    assert not far_from_break_even(decision.uncertainty)
+    assert measure_first(decision.uncertainty)
+    assert "Find out first: " in explain(decision)
+    assert "find out first: " in str(decision)
+
+
+def test_far_from_break_even_says_so_in_one_line() -> None:
+    plain = near(floor=0.8).to_dict()
+    plain["workload"]["requests_per_day"] = {"lognormal": {"mean": 5_000_000, "p95": 8_000_000}}
+    decision = recommend(Scenario.from_dict(plain), draws=1_024)
+    assert decision.recommendation == "self-host"
+    assert far_from_break_even(decision.uncertainty)
+    assert measure_first(decision.uncertainty) == ""
+    assert "how sure: far from break-even: self-host is best in 100.0% of draws" in str(decision)
+    assert "Nothing that could be found out is worth waiting for" in explain(decision)
+
+
+def test_every_input_that_may_tip_has_words() -> None:
+    from distillcalc.decide.tipping import SEARCHED
+
+    assert set(SEARCHED) <= set(SPECS)
+    text = explain(recommend(load_scenario("support-triage")))
+    assert "requests_per_day" not in text
