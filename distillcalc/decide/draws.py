@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 
 FEWEST, MOST = 64, 1 << 20
 ROWS_PER_STRETCH = 4096  # bounds the memory of an evaluation
+WORTH_A_THREAD = 1024  # rows; fewer are done before a thread has started
+OWN = ("self-host", "self-host-teacher")
 EDGE = 1e-9  # levels stay this far from 0 and 1, where quantiles may be infinite
 
 
@@ -140,16 +142,28 @@ class Space:
         stretches = [levels[a:b] for a, b in pairwise(edges)]
 
         def one(stretch: Floats) -> Drawn:
-            return self._stretch(stretch, independent=independent)
+            return self._stretch(stretch, independent=independent, alone=len(stretches) == 1)
 
         if len(stretches) == 1:
             return one(stretches[0])
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
             return Drawn.joined(list(pool.map(one, stretches)))
 
-    def _stretch(self, levels: Floats, *, independent: bool) -> Drawn:
+    def _side_by_side(self, context: Context) -> None:
+        """Evaluate machines of one's own beside what others serve; a cascade follows both."""
+        own = [option for option in self.options if option in OWN]
+        others = [option for option in self.options if option not in OWN and option != "cascade"]
+        with ThreadPoolExecutor(1) as pool:
+            aside = pool.submit(lambda: [context.outcomes(option) for option in own])
+            for option in others:
+                context.outcomes(option)
+            aside.result()
+
+    def _stretch(self, levels: Floats, *, independent: bool, alone: bool) -> Drawn:
         x, n = self.drawn(levels, independent=independent), len(levels)
         context = Context(x, self.catalog)
+        if alone and n >= WORTH_A_THREAD:
+            self._side_by_side(context)
         alternatives, columns = [], []
         for option in self.options:
             for i, outcome in enumerate(context.outcomes(option)):

@@ -43,14 +43,15 @@ class Cascade(Option):
             teacher = context.escalation_cost
         except (MissingPrice, UnknownName) as error:
             return unpriced(self.id, labels[0], str(error), context)
-        teachers_part = context.once("after", lambda: after(context.teacher_latency))
-        latency = mixed_latency(student.latency, context.teacher_latency, rate, teachers_part)
+        whats = _asked(context)
+        teachers_part = context.once("after", lambda: after(context.teacher_latency, whats))
+        latency = mixed_latency(student.latency, context.teacher_latency, rate, teachers_part, whats)
         at_least = None
         if np.isnan(student.latency["e2e_p50"]).all() and context.workload.slo.objectives():
             # Nobody knows how fast the student is; the teacher's share alone may be too slow.
             at_once = dict.fromkeys(student.latency, np.full((1, 1), 1e-6))
             at_least = context.once(
-                "at least", lambda: mixed_latency(at_once, context.teacher_latency, rate, teachers_part)
+                "at least", lambda: mixed_latency(at_once, context.teacher_latency, rate, teachers_part, whats)
             )
         timings = dict.fromkeys((student.provenance["latency"], context.teacher_timing[1]))
         unmeasured = "; ".join(timing.source for timing in timings if timing.kind == "assumed")
@@ -134,15 +135,28 @@ class Cascade(Option):
         return GateResult("router", np.zeros((1, 1), dtype=np.int8), lambda _: words, probability=odds)
 
 
-def after(teacher: dict[str, Floats]) -> _Lognormal:
+def _asked(context: Context) -> tuple[str, ...]:
+    """Which latencies are worked out: both, but in draws, of which nobody reads any, those that the gate asks for.
+
+    The first token is held back to the last, so its latency takes both.
+    """
+    objectives = {what for what, _, _ in context.workload.slo.objectives()}
+    return WHATS if "ttft" in objectives or not context.x.drawn else ("e2e",)
+
+
+def after(teacher: dict[str, Floats], whats: tuple[str, ...] = WHATS) -> _Lognormal:
     """The teacher's part of an escalated request: to the first token and to the last, shape (2, n, 1)."""
     return _Lognormal.through(
-        *(np.stack(np.broadcast_arrays(*(teacher[f"{what}_{level}"] for what in WHATS))) for level in ("p50", "p95"))
+        *(np.stack(np.broadcast_arrays(*(teacher[f"{what}_{level}"] for what in whats))) for level in ("p50", "p95"))
     )
 
 
 def mixed_latency(
-    student: dict[str, Floats], teacher: dict[str, Floats], rate: Floats, teachers_part: _Lognormal | None = None
+    student: dict[str, Floats],
+    teacher: dict[str, Floats],
+    rate: Floats,
+    teachers_part: _Lognormal | None = None,
+    whats: tuple[str, ...] = WHATS,
 ) -> dict[str, Floats]:
     """Latency of a cascade [s] by objective name, shape (n, 1): quantiles of a mixture.
 
@@ -155,13 +169,15 @@ def mixed_latency(
     if np.isnan(student["e2e_p50"]).all():  # a student of unknown speed makes a cascade of unknown speed
         return dict.fromkeys(student, student["e2e_p50"])
     alone = _Lognormal.through(student["e2e_p50"], student["e2e_p95"], student.get("e2e_p99"))
-    late = alone.plus(teachers_part if teachers_part is not None else after(teacher))
+    late = alone.plus(teachers_part if teachers_part is not None else after(teacher, whats))
     percentiles = sorted({name.rsplit("_", 1)[1] for name in student})
     found: dict[str, Floats] = {}
     for percentile, seconds in _quantiles(alone, late, rate, percentiles).items():
         own = student[f"e2e_{percentile}"]
-        first, last = (np.where(rate > 0, np.maximum(mixed, own), own) for mixed in seconds)
-        found[f"ttft_{percentile}"], found[f"e2e_{percentile}"] = np.minimum(first, last), last
+        parts = [np.where(rate > 0, np.maximum(mixed, own), own) for mixed in seconds]
+        found[f"e2e_{percentile}"] = parts[-1]
+        if "ttft" in whats:
+            found[f"ttft_{percentile}"] = np.minimum(*parts)
     for name in (name for name in student if name.startswith("tpot")):
         found[name] = np.where(rate > 0, np.maximum(student[name], teacher[name]), student[name])
     return found

@@ -201,6 +201,19 @@ class Inputs:
         part.months = self.months
         return part
 
+    def take(self, rows: NDArray[np.intp]) -> Inputs:
+        """The scenarios in these places, as Inputs of their own over the same months; itself for all of them."""
+        if len(rows) == self.n:
+            return self
+        part = Inputs(self.scenario)
+        part.swept = {name: array[rows] if array.shape[0] > 1 else array for name, array in self.swept.items()}
+        part.n, part.months = len(rows), self.months
+        if self._latent is not None:
+            part._latent = {name: levels[rows] for name, levels in self._latent.items()}
+        volumes = self.requests_per_day
+        part.__dict__["requests_per_day"] = volumes[rows] if volumes.shape[0] > 1 else volumes
+        return part
+
     @cached_property
     def last_day(self) -> date:
         """First day after the longest horizon."""

@@ -29,6 +29,8 @@ from distillcalc.estimate.capacity import (
     shortfall,
     widths_of,
 )
+from distillcalc.estimate.cheapest_machine import at as at_machine
+from distillcalc.estimate.cheapest_machine import cheapest, fleet_cost, taken
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome, at
 from distillcalc.estimate.step_time import StepTime
@@ -240,14 +242,45 @@ def _served(
     """Machines, fleet and latencies of one model on each of the GPU types."""
     x = context.x
     sized = _sized(levels, most, load, objectives)
-    capacity = sized.capacity
-    whole = fleet(x, capacity, level, spares=spares)
+    whole = fleet(x, sized.capacity, level, spares=spares)
+    return sized, whole, _latencies(context, sized.machines, sized.capacity, whole, load, objectives)
+
+
+def _latencies(
+    context: Context,
+    machines: Machines,
+    capacity: ReplicaCapacity,
+    whole: Fleet,
+    load: Load,
+    objectives: list[tuple[str, float, float]],
+) -> dict[str, Floats]:
+    """Latencies in the busiest hour [s] by objective name, shape (gpus, n, 1)."""
+    x = context.x
     busiest_rate = x.requests_per_day / 86_400 * context.workload.profile.peak * (x.days > 0)
     # Where no batch meets the objectives the figures are those of a single request, the floor of the machine.
     busiest = np.where(np.isnan(whole.busiest), np.inf, whole.busiest)
     asked = sorted({0.5, 0.95, *(level for _, level, _ in objectives)})
-    seconds = latencies(sized.machines, load, capacity, busiest_rate, busiest, x["interarrival_cv"], levels=asked)
-    return sized, whole, seconds
+    return latencies(machines, load, capacity, busiest_rate, busiest, x["interarrival_cv"], levels=asked)
+
+
+def _cheapest_of_many(
+    context: Context,
+    sized: Sized,
+    load: Load,
+    objectives: list[tuple[str, float, float]],
+    level: float,
+    path_name: str | None,
+) -> tuple[NDArray[np.intp], Fleet, dict[str, Floats]]:
+    """For many scenarios: the best machine of each, shape (1, n, 1), and its fleet and latencies, shape (1, n, ...)."""
+    x, capacity = context.x, sized.capacity
+    best, usd = cheapest(x, capacity, sized.usd_per_hour, level=level, path_name=path_name, spares=True)
+    hopeless = np.isinf(usd)
+    if hopeless.any():  # no machine meets the objectives: show the one that comes nearest
+        nearest = np.argmin(shortfall(capacity, objectives), axis=0)[:, 0]
+        best = np.where(hopeless, nearest, best)
+    one = taken(capacity, best)
+    whole = fleet(x, one, level)
+    return best[None, :, None], whole, _latencies(context, taken(sized.machines, best), one, whole, load, objectives)
 
 
 def _own(context: Context, row: ModelRow) -> tuple[Callable[[int], Rented], int]:
@@ -380,42 +413,53 @@ def self_hosted(
     objectives = context.workload.slo.objectives()
     level = max([NO_OBJECTIVE_PERCENTILE, *(level for _, level, _ in objectives)])
 
-    def served() -> tuple[Sized, Fleet, dict[str, Floats]]:
-        load = Load.of(lengths, thinking)
-        return _served(context, levels, most, load, objectives, level, spares=dedicated is None)
-
-    # Providers that rent out the same machine differ in its price alone.
-    found, whole, by_name = served() if dedicated is None else context.once(("served", id(row), dedicated.gpu), served)
-    sized, capacity = found.machines, found.capacity
-    usd_per_hour = found.usd_per_hour if dedicated is None else levels(0).usd_per_hour
-    path = x.price_path("gpu_price_change_per_year")
+    path_name = "gpu_price_change_per_year"
     committed = dedicated is None and serving.stays  # paid at the price of the day it was bought or reserved
-    hourly = usd_per_hour * x["gpu_price_factor"] * (np.ones((1, 1)) if committed else path)
-
-    def billed(fleets: Fleet) -> tuple[Floats, Floats]:
-        """What the GPUs cost by month, and over the horizon."""
-        usd = fleets.replicas * hourly * (24 * x.days)
-        return usd, np.cumsum(np.where(np.isnan(usd), np.inf, usd) * x.discount, axis=2)[:, :, -1:]
-
-    gpu_usd, cost = billed(whole)
+    path = np.ones((1, 1)) if committed else x.price_path(path_name)
     sizing = "square-root staffing of the busiest hour, plus spares"
-    if context.fidelity == "simulated" and np.isfinite(cost).any():
-        load = Load.of(lengths, thinking)
-        order = np.argsort(cost[:, 0, 0], kind="stable")[: int(np.isfinite(cost).sum())]
-        whole, by_name, kept = _simulated(context, row, found, load, whole, by_name, order, spares=dedicated is None)
-        gpu_usd, cost = billed(whole)
-        cost = np.where(np.isin(np.arange(len(cost)), kept)[:, None, None], cost, np.inf)
-        sizing = "simulation of the busiest hour, plus spares" if kept else f"no simulated fleet does; {sizing}"
-    hopeless = np.isinf(cost).all(axis=0)
-    if hopeless.any():  # no machine meets the objectives: show the one that comes nearest
-        cost = np.where(hopeless, shortfall(capacity, objectives), cost)
-    best = np.argmin(cost, axis=0)[None]  # (1, n, 1)
+    load = Load.of(lengths, thinking)
+    if dedicated is None and x.n > 1:
+        found = _sized(levels, most, load, objectives)
+        best, whole, by_name = _cheapest_of_many(
+            context, found, load, objectives, level, None if committed else path_name
+        )
+        sized, capacity, usd_per_hour = found.machines, found.capacity, found.usd_per_hour
+        gpu_usd, _ = fleet_cost(
+            x, whole.replicas, at_machine(usd_per_hour, best[0, :, 0]) * x["gpu_price_factor"] * path
+        )
+    else:
+
+        def served() -> tuple[Sized, Fleet, dict[str, Floats]]:
+            return _served(context, levels, most, load, objectives, level, spares=dedicated is None)
+
+        # Providers that rent out the same machine differ in its price alone.
+        found, whole, by_name = (
+            served() if dedicated is None else context.once(("served", id(row), dedicated.gpu), served)
+        )
+        sized, capacity = found.machines, found.capacity
+        usd_per_hour = found.usd_per_hour if dedicated is None else levels(0).usd_per_hour
+        hourly = usd_per_hour * x["gpu_price_factor"] * path
+        gpu_usd, cost = fleet_cost(x, whole.replicas, hourly)
+        if context.fidelity == "simulated" and np.isfinite(cost).any():
+            order = np.argsort(cost[:, 0, 0], kind="stable")[: int(np.isfinite(cost).sum())]
+            whole, by_name, kept = _simulated(
+                context, row, found, load, whole, by_name, order, spares=dedicated is None
+            )
+            gpu_usd, cost = fleet_cost(x, whole.replicas, hourly)
+            cost = np.where(np.isin(np.arange(len(cost)), kept)[:, None, None], cost, np.inf)
+            sizing = "simulation of the busiest hour, plus spares" if kept else f"no simulated fleet does; {sizing}"
+        hopeless = np.isinf(cost).all(axis=0)
+        if hopeless.any():  # no machine meets the objectives: show the one that comes nearest
+            cost = np.where(hopeless, shortfall(capacity, objectives), cost)
+        best = np.argmin(cost, axis=0)[None]  # (1, n, 1)
     kinds = len(sized.gpus)
 
     def chosen(values: Floats) -> Floats:
         """The values of each scenario's best GPU."""
+        if values.shape[0] == 1:
+            return np.asarray(values[0])
         if best.shape[1] == 1:
-            return np.asarray(values[int(best[0, 0, 0]) if values.shape[0] > 1 else 0])
+            return np.asarray(values[int(best[0, 0, 0])])
         n = max(values.shape[1], best.shape[1])
         full = np.broadcast_to(values, (kinds, n, values.shape[2]))
         return np.asarray(np.take_along_axis(full, np.broadcast_to(best, (1, n, 1)), axis=0)[0])
