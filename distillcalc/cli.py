@@ -46,6 +46,7 @@ class CatalogTable(StrEnum):
     prices = "prices"
     gpus = "gpus"
     engines = "engines"
+    priors = "priors"
     terms = "terms"
     retirements = "retirements"
 
@@ -119,6 +120,7 @@ def uncertainty(
     from distillcalc.errors import InputError
 
     decision = decide(_scenario(scenario, catalog, priors=priors), draws=draws, seed=seed)
+    found = decision.uncertainty.indices if indices else []  # refuses correlated inputs before anything is shown
     console = _console(as_json)
     console.print(explain(decision), markup=False, highlight=False)
     for part in parts(decision, indices=indices):
@@ -135,8 +137,38 @@ def uncertainty(
         u = decision.uncertainty
         answer = u.to_dict() | {"explanation": explain(decision)}
         if indices:
-            answer["indices"] = [index.to_dict() for index in u.indices]
+            answer["indices"] = [index.to_dict() for index in found]
         print(json.dumps(answer, allow_nan=False))
+
+
+@app.command()
+def boundary(
+    scenario: Annotated[str, typer.Argument(help="A scenario file (.toml), or the name of a shipped sample.")],
+    x: Annotated[str, typer.Argument(help="An input, such as requests_per_day.")],
+    y: Annotated[str, typer.Argument(help="Another, such as teacher_price_factor.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Image of the map (.png, .svg, .pdf).")] = None,
+    points: Annotated[int, typer.Option(help="Of each side of the map.")] = 61,
+    as_json: Json = False,
+    catalog: Rows = None,
+) -> None:
+    """Map which option is recommended over two inputs, with the scenario's own point."""
+    from distillcalc.decide.boundary import boundary as mapped
+    from distillcalc.errors import InputError
+
+    found = mapped(_scenario(scenario, catalog), x, y, points=points)
+    console = _console(as_json)
+    here = found.option(*found.point) or "nothing that passes"
+    console.print(f"at {x} {found.point[0]:g} and {y} {found.point[1]:g}: {here}", markup=False, highlight=False)
+    for name, share in found.shares().items():
+        console.print(f"{name}: {share:.0%} of the map", markup=False, highlight=False)
+    if output is not None:
+        try:
+            found.figure().savefig(output)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot write the map to {output}: {error}") from error
+        console.print(f"wrote {output}", markup=False)
+    if as_json:
+        print(json.dumps(found.to_dict()))
 
 
 @app.command()

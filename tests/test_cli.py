@@ -60,7 +60,7 @@ def test_a_sample_printed_and_edited_is_a_scenario_of_ones_own(tmp_path: Path) -
     assert json.loads(done.stdout)["recommendation"] == "self-host"
 
 
-@pytest.mark.parametrize("table", ["models", "prices", "gpus", "terms", "retirements"])
+@pytest.mark.parametrize("table", ["models", "prices", "gpus", "engines", "priors", "terms", "retirements"])
 def test_catalog_tables(table: str) -> None:
     done = run("catalog", table, "--json")
     assert done.returncode == 0, done.stderr
@@ -271,3 +271,89 @@ def test_the_scenario_in_the_json_holds_the_rows_that_were_laid_over(tmp_path: P
     assert again.recommendation == answer["recommendation"]
     assert again.options["call-teacher"].present_value_usd == answer["options"]["call-teacher"]["present_value_usd"]
     assert again.options["call-teacher"].present_value_usd == pytest.approx(22.63)
+
+
+UNCERTAIN = """
+[workload]
+name = "near break-even"
+requests_per_day = { lognormal = { mean = 40_000, p95 = 90_000 } }
+growth_per_month = { triangular = [-0.02, 0.03, 0.08] }
+input_tokens = { mean = 900, p95 = 2_100 }
+output_tokens = 60
+start = 2026-12-01
+[workload.quality]
+floor = 0.90
+[choices]
+teacher = "openai/gpt-6-sol"
+students = ["qwen3-4b"]
+teacher_price_factor = { uniform = [0.6, 1.0] }
+[choices.evaluations]
+teacher = { correct = 478, total = 500 }
+qwen3-4b = { correct = 464, total = 500 }
+[use]
+kind = "classifier"
+competes_with_teacher = false
+[correlations.requests_per_day]
+growth_per_month = -0.3
+"""
+
+
+@pytest.fixture
+def uncertain(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.toml"
+    file.write_text(UNCERTAIN, encoding="utf-8")
+    return file
+
+
+def test_recommend_over_distributions(uncertain: Path) -> None:
+    done = run("recommend", str(uncertain), "--draws", "1024", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert sum(told["probability_best"].values()) == pytest.approx(1, abs=0.2)
+    assert told["evpi"]["usd"] > 0
+    assert "of 1,024 draws" in done.stderr
+    assert "find out first" in done.stderr
+    again = run("recommend", str(uncertain), "--draws", "1024", "--seed", "1", "--json")
+    assert json.loads(again.stdout)["evpi"]["usd"] != told["evpi"]["usd"]
+    words = run("recommend", str(uncertain), "--draws", "1024", "--explain").stdout
+    assert "It would change to" in words
+
+
+def test_uncertainty_in_tables_figures_and_json(uncertain: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures"
+    done = run("uncertainty", str(uncertain), "--draws", "1024", "--figures", str(figures), "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["draws"] == 1_024
+    assert told["explanation"]
+    for title in ("What matters", "When to start", "P(best)"):
+        assert title in done.stderr
+    assert {file.stem for file in figures.iterdir()} == {"odds", "cost", "value", "tornado"}
+
+
+def test_sobol_indices_on_a_sample_with_the_catalogs_priors() -> None:
+    done = run("uncertainty", "email-classification", "--priors", "--draws", "512", "--indices", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {index["input"] for index in json.loads(done.stdout)["indices"]} >= {"requests_per_day", "growth_per_month"}
+
+
+def test_a_map_of_two_inputs(tmp_path: Path) -> None:
+    image = tmp_path / "map.png"
+    done = run(
+        "boundary", "support-triage", "requests_per_day", "output_tokens", "--points", "11", "-o", str(image), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert image.stat().st_size > 5_000
+    assert "at requests_per_day 40000 and output_tokens 60: self-host" in done.stderr
+    assert json.loads(done.stdout)["point"] == [40_000, 60]
+
+
+def test_what_cannot_be_drawn_is_refused(uncertain: Path) -> None:
+    assert "power of two" in refused("recommend", str(uncertain), "--draws", "1000")
+    assert "independent inputs" in refused("uncertainty", str(uncertain), "--draws", "64", "--indices")
+    uncertain.write_text(UNCERTAIN.replace("growth_per_month = -0.3", "labels = 0.3"), encoding="utf-8")
+    assert "labels" in refused("recommend", str(uncertain))
+    uncertain.write_text(UNCERTAIN.replace("[-0.02, 0.03, 0.08]", "[0.03, -0.02, 0.08]"), encoding="utf-8")
+    said = refused("recommend", str(uncertain))
+    assert "low <= mode <= high" in said
+    assert "line 5" in said

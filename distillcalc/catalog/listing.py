@@ -10,6 +10,7 @@ from distillcalc.catalog.names import all_refs, package_version
 from distillcalc.catalog.ratios import cost_ratio, model_status
 from distillcalc.catalog.schema import Commitment
 from distillcalc.errors import MissingPrice, UnknownName
+from distillcalc.workload.distributions import Distribution
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,6 +55,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "checked",
         "confidence",
     ),
+    "priors": ("id", "distribution", "of", "evidence", "checked", "confidence"),
     "terms": (
         "id",
         "surface",
@@ -96,6 +98,7 @@ def listing(catalog: Catalog, table: str, *, on: date, like: str = "", every: bo
         "prices": _prices,
         "gpus": _gpus,
         "engines": _plain_rows,
+        "priors": _plain_rows,
         "terms": _plain_rows,
         "retirements": _plain_rows,
     }
@@ -225,6 +228,10 @@ def _cells(table: str, row: dict[str, Any]) -> tuple[str, ...]:
         return (row["id"], *figures, rent("on-demand"), rent("spot"), rent("reserved-1y"), row["checked"])
     if table == "engines":
         return tuple(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in COLUMNS[table])
+    if table == "priors":
+        words = repr(Distribution.of(row["distribution"]))
+        of = "stated value" if row["relative"] else "value"
+        return (row["id"], words, of, row["evidence"], row["checked"], row["confidence"])
     if table == "terms":
         return (
             row["id"],
@@ -252,6 +259,7 @@ def listing_table(table: str, rows: list[dict[str, Any]]) -> Table:
         "prices": f"USD per million tokens, tiers separated by a slash (genai-prices {package_version()})",
         "gpus": "Accelerators: dense peaks, cheapest dated rental by commitment",
         "engines": "Serving engines: shares of the peaks, seconds per step, layer and sequence; from how many points",
+        "priors": "What is believed of inputs that a scenario does not state, or how far off a stated one may be",
         "terms": "May a student be trained on the outputs? By provider, surface and use",
         "retirements": "Announced ends of models and services",
     }

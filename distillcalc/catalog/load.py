@@ -24,6 +24,7 @@ from distillcalc.catalog.schema import (
     GpuPriceRow,
     GpuRow,
     ModelRow,
+    PriorRow,
     RetirementRow,
     Row,
     TermsRow,
@@ -52,6 +53,7 @@ class Catalog:
     gpu_prices: Mapping[str, GpuPriceRow]
     apis: Mapping[str, ApiRow]
     engines: Mapping[str, EngineRow] = field(default_factory=dict)
+    priors: Mapping[str, PriorRow] = field(default_factory=dict)
     token_prices_given: Mapping[str, TokenPriceOverride] = field(default_factory=dict)
     _apis: dict[str, ApiRow | None] = field(default_factory=dict, repr=False, compare=False)
 

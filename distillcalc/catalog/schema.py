@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from datetime import date
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from distillcalc.workload.distributions import Distribution
 
 Confidence = Literal["high", "medium", "low"]
 Verdict = Literal["pass", "fail", "unknown"]
@@ -243,6 +245,23 @@ class ApiRow(Row):
         return self
 
 
+class PriorRow(Row):
+    """What is believed of an input that nobody has stated; the key is the input's name.
+
+    A ``relative`` one is of the true value / the stated one.
+    """
+
+    distribution: dict[str, Any]
+    relative: bool = False
+    evidence: str  # what it rests on, in a sentence
+
+    @field_validator("distribution")
+    @classmethod
+    def _is_one(cls, table: dict[str, Any]) -> dict[str, Any]:
+        Distribution.of(table)
+        return table
+
+
 TABLES: dict[str, type[Row]] = {
     "models": ModelRow,
     "terms": TermsRow,
@@ -252,4 +271,5 @@ TABLES: dict[str, type[Row]] = {
     "gpu_prices": GpuPriceRow,
     "apis": ApiRow,
     "engines": EngineRow,
+    "priors": PriorRow,
 }

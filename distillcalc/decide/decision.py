@@ -20,6 +20,7 @@ from distillcalc.workload.scenario import Scenario
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from distillcalc.decide.relaxing import Relaxation
     from distillcalc.decide.uncertainty import Uncertainty
 
 WORTH_MEASURING = 0.1  # share of the cost that an unproven option must save to be worth a look
@@ -41,7 +42,8 @@ class Decision:
     warnings : what a reader should know before acting.
     drawn : the draws that it was decided on; None where no input is a distribution.
 
-    ``candidates``, ``break_even``, ``tipping_points``, ``rules`` and ``uncertainty`` are computed when first read. Where inputs are distributions the estimates are those at their medians.
+    ``candidates``, ``break_even``, ``tipping_points``, ``rules``, ``relaxations`` and ``uncertainty`` are computed
+    when first read. Where inputs are distributions the estimates are those at their medians.
     """
 
     scenario: Scenario
@@ -123,6 +125,13 @@ class Decision:
         return tipping_points(self.scenario, self.catalog)
 
     @cached_property
+    def relaxations(self) -> list[Relaxation]:
+        """Where nothing can be recommended: which condition to relax and what that buys, cheapest first."""
+        from distillcalc.decide.relaxing import relaxations
+
+        return relaxations(self.scenario, self.catalog) if self.recommendation is None else []
+
+    @cached_property
     def rules(self) -> list[RuleCheck]:
         """The article's rules of thumb that apply, each beside the computed answer."""
         return check_rules(self)
@@ -144,8 +153,8 @@ class Decision:
         if self.drawn is not None and not estimate.unpriced:
             odds = self.drawn.options[option]
             likely = odds.probability_passes >= LIKELY
-            doubts = [f"{name} {share:.0%}" for name, share in odds.gates.items() if share < 1]
-            held = "" if likely else f"; passes every gate in {odds.probability_passes:.0%} ({', '.join(doubts)})"
+            shares = [f"{name} {share:.0%}" for name, share in odds.gates.items() if share < 1]
+            held = "" if likely else f"; passes every gate in {odds.probability_passes:.0%} ({', '.join(shares)})"
             mean = f", costs {usd(odds.expected_usd)} on average if chosen" if likely else ""
             return f"the cheapest that passes in {odds.probability_best:.0%} of draws{mean}{held}"
         if estimate.unpriced:
@@ -183,6 +192,7 @@ class Decision:
             },
             "break_even": {name: result.to_dict() for name, result in self.break_even.items()},
             "tipping_points": [point.to_dict() for point in self.tipping_points],
+            "relaxations": [one.to_dict() for one in self.relaxations],
             "rules_of_thumb": [check.to_dict() for check in self.rules],
             "gates": {name: [gate.to_dict() for gate in estimate.gates] for name, estimate in self.options.items()},
             "probability_best": self.drawn.probability_best if self.drawn else None,

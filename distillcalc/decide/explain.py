@@ -100,7 +100,8 @@ def _choice(decision: Decision) -> str:
     said = f"{title} ({best.label}): {'about ' if decision.is_uncertain else ''}{usd(cost)} over {span}"
     if decision.is_uncertain:
         low, _, high = odds.present_value_usd
-        said += f" (nine times in ten above {usd(low)}, one time in ten above {usd(high)})"
+        if high > low * 1.01:
+            said += f" (nine times in ten above {usd(low)}, one time in ten above {usd(high)})"
     teacher = decision.options.get("call-teacher")
     if teacher is not None and best.option != "call-teacher" and math.isfinite(teacher.present_value_usd):
         against = u.options["call-teacher"].expected_usd if decision.is_uncertain else teacher.present_value_usd
@@ -124,9 +125,16 @@ def _change(decision: Decision) -> str:
 
 def _relax(decision: Decision) -> str:
     first = next(iter(decision.relaxations), None)
-    if first is None:
-        return "No single condition, and no two together, would let one through."
-    return f"The cheapest way on is this: {first}"
+    if first is not None:
+        return f"The cheapest way on is this: {first}."
+    if decision.is_uncertain:
+        odds = max(decision.uncertainty.options.values(), key=lambda one: one.probability_passes)
+        doubts = [f"{name} holds in {share:.0%}" for name, share in odds.gates.items() if share < 1]
+        return (
+            f"The likeliest to pass is {odds.option} ({odds.label}), in {odds.probability_passes:.0%} of draws where "
+            f"75% are asked for ({', '.join(doubts) or 'it has no price'})."
+        )
+    return "No single condition, and no two together, would let one through."
 
 
 def _flip(point: TippingPoint) -> str:

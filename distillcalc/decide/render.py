@@ -65,6 +65,7 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
     """(heading, sentence) pairs below the table."""
     found: list[tuple[str, str]] = [("still to find out", condition) for condition in decision.conditions]
     found += odds_notes(decision)
+    found += [("what would help", str(one)) for one in decision.relaxations]
     if decision.opportunity is not None:
         e = decision.opportunity
         chance = f", if it proves good enough (P {e.odds:.2f})"

@@ -405,6 +405,14 @@ class Uncertainty:
             )
         return sorted(found, key=lambda swing: -swing.width_usd)
 
+    @cached_property
+    def median_lead_usd(self) -> float:
+        """By how much the choice costs less than its rival with everything at its median [USD]."""
+        if self.chosen is None or self.rival is None:
+            return 0.0
+        middle = np.full((1, len(self.space.names)), 0.5)
+        return float(self._lead(self.space.evaluate(middle, independent=True))[0])
+
     def _believed(self, name: str, moved: Drawn) -> Floats:
         """The quality that a belief stands for, in rows that move one thing at a time; its level where it is none."""
         place = 2 * self.space.names.index(name)

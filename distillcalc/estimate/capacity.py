@@ -8,7 +8,7 @@ simulation of the same engine, request by request, is :mod:`.simulation`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +56,13 @@ class Machines:
     free_bytes: Floats
     weights_gb: float
     max_sequences: float
+
+    def slower(self, factor: Floats | float) -> Machines:
+        """The same machines with every engine step that many times as long; themselves where that is one."""
+        if np.all(np.asarray(factor) == 1.0):
+            return self
+        times = (f.name for f in fields(self.step) if f.name.endswith("_s"))
+        return replace(self, step=replace(self.step, **{name: getattr(self.step, name) * factor for name in times}))
 
     def reading_s(self, batch: Any) -> Floats:
         """Time to read the weights that a step of so many tokens uses [s]."""

@@ -327,7 +327,8 @@ class _Job:
         return [n for n in may if bool(self.sized(gpu, n).fits[0, 0, 0])] or [may[-1]]
 
     def sized(self, gpu: GpuRow, n: int) -> Machines:
-        return machines(self.row, [("", gpu)], self.serving, self.catalog.engines, [n])
+        made = machines(self.row, [("", gpu)], self.serving, self.catalog.engines, [n])
+        return made.slower(self.serving.step_time_factor)
 
     def plan(self, name: str, gpu: GpuRow, n: int) -> MachinePlan:
         """One machine."""

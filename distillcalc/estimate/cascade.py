@@ -98,16 +98,14 @@ class Cascade(Option):
     @staticmethod
     def _add_router(context: Context, outcome: Outcome) -> None:
         """What the router takes: people once, an evaluation set where none is paid yet, a verifier per request."""
-        x, routing = context.x, context.choices.routing
-        outcome.one_off_usd["router_engineering"] = (
-            np.full((1, 1), routing.engineering_hours) * x["engineering_usd_per_hour"]
-        )
+        x = context.x
+        outcome.one_off_usd["router_engineering"] = x["router_engineering_hours"] * x["engineering_usd_per_hour"]
         outcome.provenance["router_engineering"] = assumed("engineering_hours of [choices.routing]")
         if "human_evaluation_set" not in outcome.one_off_usd:
             outcome.one_off_usd["human_evaluation_set"] = x["human_evaluation_items"] * x["human_label_usd"]
             outcome.provenance["human_evaluation_set"] = people_sources()["human_evaluation_set"]
-        if routing.verifier_usd_per_request:
-            outcome.monthly_usd["verifier"] = routing.verifier_usd_per_request * x.requests
+        if x["verifier_usd_per_request"].any():
+            outcome.monthly_usd["verifier"] = x["verifier_usd_per_request"] * x.requests
             outcome.provenance["verifier"] = given("verifier_usd_per_request of [choices.routing]")
 
     @staticmethod

@@ -53,7 +53,7 @@ def at(values: NDArray[Any], machine: Ints, rows: Ints | None = None) -> NDArray
 
 
 def fleet_cost(x: Inputs, replicas: Floats, hourly: Floats) -> tuple[Floats, Floats]:
-    """What GPUs cost by month, shape (gpus, n, months), and over the horizon, shape (gpus, n, 1) [USD]; inf for none."""
+    """What GPUs cost by month, shape (gpus, n, months), and over the horizon, shape (gpus, n, 1) [USD]; inf if none."""
     usd = replicas * hourly * (24 * x.days)
     return usd, np.cumsum(np.where(np.isnan(usd), np.inf, usd) * x.discount, axis=2)[:, :, -1:]
 

@@ -55,7 +55,7 @@ def training_flops(
     )
 
 
-def gpu_hours(flops: Floats, peak_tflops: float, mfu: float) -> Floats:
+def gpu_hours(flops: Floats, peak_tflops: float, mfu: float | Floats) -> Floats:
     """GPU-hours of a computation: FLOPs / (peak x MFU)."""
     return np.asarray(flops / (peak_tflops * 1e12 * mfu) / 3600)
 
@@ -148,7 +148,7 @@ def self_trained(
         method=plan.method,
         teacher_active_params_b=white_box,
     )
-    run_usd = gpu_hours(flops, gpu.bf16_tflops, plan.mfu) * rental.usd_per_gpu_hour * x["gpu_price_factor"]
+    run_usd = gpu_hours(flops, gpu.bf16_tflops, x["training_mfu"]) * rental.usd_per_gpu_hour * x["gpu_price_factor"]
     items = {"labels": labels[0][:, :1], "training": run_usd, "failed_runs": run_usd * x["failed_runs"], **people(x)}
     items = {name: items[name] for name in ("labels", "human_evaluation_set", "training", "failed_runs", "engineering")}
     rent = provenance_of(rental)

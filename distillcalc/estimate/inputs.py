@@ -35,6 +35,7 @@ class InputSpec:
     unit : as shown beside it.
     low, high : hard bounds, inclusive.
     integer : whole numbers only.
+    alias : its name, where the last part of the path is that of another input.
     """
 
     path: str
@@ -42,11 +43,12 @@ class InputSpec:
     low: float
     high: float
     integer: bool = False
+    alias: str = ""
 
     @property
     def name(self) -> str:
         """The name it is swept by."""
-        return self.path.rsplit(".", 1)[-1]
+        return self.alias or self.path.rsplit(".", 1)[-1]
 
 
 _SPECS = [
@@ -85,11 +87,15 @@ _SPECS = [
     InputSpec("choices.distillation.engineering_hours", "hours", 0, 1e7),
     InputSpec("choices.distillation.engineering_usd_per_hour", "USD/hour", 0, 1e5),
     InputSpec("choices.distillation.repeat_share", "", 0, 1),
+    InputSpec("choices.distillation.mfu", "", 1e-3, 1, alias="training_mfu"),
+    InputSpec("choices.serving.step_time_factor", "", 1e-2, 100),
     InputSpec("choices.serving.spare_replicas", "replicas", 0, 1000),
     InputSpec("choices.serving.min_replicas", "replicas", 1, 1e5),
     InputSpec("choices.serving.operations_hours_per_month", "hours", 0, 1e4),
     InputSpec("choices.routing.escalation_rate", "", 0, 1),
     InputSpec("choices.routing.apgr", "", 1e-3, 0.999),
+    InputSpec("choices.routing.verifier_usd_per_request", "USD", 0, 1e6),
+    InputSpec("choices.routing.engineering_hours", "hours", 0, 1e7, alias="router_engineering_hours"),
 ]
 SPECS: dict[str, InputSpec] = {spec.name: spec for spec in _SPECS}
 UNSTATED = {"escalation_rate": 0.2, "apgr": 0.6}  # what a router is taken to do before anybody has said so

@@ -285,8 +285,13 @@ def _cheapest_of_many(
 
 def _own(context: Context, row: ModelRow) -> tuple[Callable[[int], Rented], int]:
     """Machines of one's own by how wide a replica is, and how many widths there are."""
-    key = _key(context, row)
-    return lambda wider: _rented(key, wider), 1 if key.serving.tensor_parallel else len(TENSOR_PARALLEL)
+    key, factor = _key(context, row), context.x["step_time_factor"]
+
+    def as_slow(wider: int) -> Rented:
+        rented = _rented(key, wider)
+        return replace(rented, machines=rented.machines.slower(factor))
+
+    return as_slow, 1 if key.serving.tensor_parallel else len(TENSOR_PARALLEL)
 
 
 def _dedicated(context: Context, row: ModelRow, name: str, dedicated: Dedicated) -> tuple[Callable[[int], Rented], int]:
@@ -297,7 +302,8 @@ def _dedicated(context: Context, row: ModelRow, name: str, dedicated: Dedicated)
         lambda: machines(row, [(dedicated.gpu, gpu)], context.choices.serving, context.catalog.engines),
     )
     price = Price(dedicated.usd_per_gpu_hour, dedicated.source, name)
-    rented = Rented(only, dedicated.usd_per_gpu_hour * only.tensor_parallel, (price,))
+    slow = only.slower(context.x["step_time_factor"])
+    rented = Rented(slow, dedicated.usd_per_gpu_hour * only.tensor_parallel, (price,))
     return lambda _: rented, 1
 
 

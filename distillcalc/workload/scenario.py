@@ -102,6 +102,7 @@ class Serving(Frozen):
     max_sequences : most requests that the engine takes into one step.
     mfu, mbu, fixed_step_ms : share of peak compute, share of peak bandwidth, time per engine step beyond the two;
         left out, as fitted to the engine.
+    step_time_factor : time that an engine step takes / what is predicted.
     memory_margin : share of memory kept free.
     operations_hours_per_month : people keeping it running.
     capex_usd_per_gpu, lifetime_years, usd_per_kwh, cooling : for owned GPUs.
@@ -122,6 +123,7 @@ class Serving(Frozen):
     mfu: float | None = Field(None, gt=0, le=1)
     mbu: float | None = Field(None, gt=0, le=1)
     fixed_step_ms: float | None = Field(None, ge=0, le=1000)
+    step_time_factor: float = Field(1.0, gt=0, le=100)
     memory_margin: float = Field(0.1, ge=0, lt=1)
     operations_hours_per_month: float = Field(10, ge=0, le=10_000)
     capex_usd_per_gpu: float | None = Field(None, gt=0, le=1e8)

@@ -102,7 +102,7 @@ def test_an_own_token_price_comes_before_the_list() -> None:
         ({"gpoos": {}}, "unknown catalog table 'gpoos' in overrides. Did you mean gpus?"),
         (
             {"zzz": {}},
-            "Known: models, terms, retirements, finetune_prices, gpus, gpu_prices, apis, engines, token_prices",
+            "Known: models, terms, retirements, finetune_prices, gpus, gpu_prices, apis, engines, priors, token_prices",
         ),
         ({"gpus": 3}, "overrides.gpus holds rows by key"),
         ({"gpus": {"h100-sxm": 3}}, "overrides.gpus holds rows by key"),

@@ -13,7 +13,10 @@ from distillcalc.estimate.inputs import SPECS
 from distillcalc.workload.files import load_scenario
 from tests.decide.test_uncertainty import near
 
-UNITS = r"months?|years?|days?|draws|items|requests|tokens|hours?|a month|a year|now|so far|times?|%|labels|times the|USD|ms|s\b|an hour"
+UNITS = (
+    r"months?|years?|days?|draws|items|requests|tokens|hours?|a month|a year|now|so far|times?|%|labels|"
+    r"times the|USD|ms|s\b|an hour"
+)
 
 
 def close_call() -> Scenario:
