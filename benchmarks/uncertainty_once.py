@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distillcalc import Scenario, recommend
+from distillcalc import Scenario
 from distillcalc.decide.uncertainty import Uncertainty
 from distillcalc.workload.distributions import lognormal, triangular, uniform
 from distillcalc.workload.files import load_scenario
@@ -65,7 +65,7 @@ def preview(scenario: Scenario, draws: int = 2_048) -> Any:
 if __name__ == "__main__":
     memory_mib = runpy.run_path(str(Path(__file__).with_name("sweep_once.py")))["memory_mib"]
     scenario = question()
-    recommend(load_scenario("support-triage"))  # loads the catalog and the price list
+    everything(scenario, 64)  # loads the catalog, the price list, scipy.stats and SALib
     start = time.perf_counter()
     everything(scenario)
     print(json.dumps({"seconds": time.perf_counter() - start, "peak_mib": memory_mib("VmHWM")}))

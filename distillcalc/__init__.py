@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distillcalc.catalog import Catalog, price_requests
-    from distillcalc.decide import Decision, recommend, sweep
+    from distillcalc.decide import Decision, Uncertainty, boundary, explain, recommend, sweep, timing, with_priors
     from distillcalc.errors import DistillcalcError
     from distillcalc.workload import (
         Choices,
@@ -26,12 +26,30 @@ if TYPE_CHECKING:
         Use,
         Workload,
     )
+    from distillcalc.workload.distributions import (
+        Distribution,
+        beta,
+        discrete,
+        empirical,
+        lognormal,
+        triangular,
+        uniform,
+    )
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "distillcalc.catalog": ("Catalog", "price_requests"),
-    "distillcalc.decide": ("Decision", "recommend", "sweep"),
+    "distillcalc.decide": (
+        "Decision",
+        "Uncertainty",
+        "boundary",
+        "explain",
+        "recommend",
+        "sweep",
+        "timing",
+        "with_priors",
+    ),
     "distillcalc.errors": ("DistillcalcError",),
     "distillcalc.workload": (
         "Choices",
@@ -46,6 +64,15 @@ _HOMES = {
         "Use",
         "Workload",
     ),
+    "distillcalc.workload.distributions": (
+        "Distribution",
+        "beta",
+        "discrete",
+        "empirical",
+        "lognormal",
+        "triangular",
+        "uniform",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -55,6 +82,7 @@ __all__ = [
     "Decision",
     "Distillation",
     "DistillcalcError",
+    "Distribution",
     "Evaluation",
     "Quality",
     "Routing",
@@ -62,11 +90,22 @@ __all__ = [
     "Serving",
     "Slo",
     "TokenLengths",
+    "Uncertainty",
     "Use",
     "Workload",
+    "beta",
+    "boundary",
+    "discrete",
+    "empirical",
+    "explain",
+    "lognormal",
     "price_requests",
     "recommend",
     "sweep",
+    "timing",
+    "triangular",
+    "uniform",
+    "with_priors",
 ]
 
 

@@ -41,6 +41,7 @@ class Decision:
     runner_up : the next best eligible option.
     warnings : what a reader should know before acting.
     drawn : the draws that it was decided on; None where no input is a distribution.
+    draws, seed : how many were asked for, and their seed.
 
     ``candidates``, ``break_even``, ``tipping_points``, ``rules``, ``relaxations`` and ``uncertainty`` are computed
     when first read. Where inputs are distributions the estimates are those at their medians.
@@ -55,6 +56,8 @@ class Decision:
     runner_up: str | None
     warnings: tuple[str, ...] = ()
     drawn: Uncertainty | None = field(default=None, repr=False)
+    draws: int | None = None
+    seed: int = 0
 
     @property
     def is_uncertain(self) -> bool:
@@ -68,7 +71,7 @@ class Decision:
             return self.drawn
         from distillcalc.decide.uncertainty import PREVIEW_DRAWS, Uncertainty
 
-        return Uncertainty.of(self.scenario, catalog=self.catalog, draws=PREVIEW_DRAWS)
+        return Uncertainty.of(self.scenario, catalog=self.catalog, draws=self.draws or PREVIEW_DRAWS, seed=self.seed)
 
     @property
     def status(self) -> str:

@@ -31,7 +31,7 @@ def parts(decision: Decision, *, indices: bool = False) -> Iterator[Any]:
             yield Text(f"what would help: {relaxation}")
         return
     yield _inputs(decision, indices=indices)
-    if u.sample_values:
+    if any(value.worth_usd > 0 for value in u.sample_values):
         yield _labels(decision)
     yield from _starts(decision)
 
@@ -99,7 +99,8 @@ def _number(value: float) -> str:
 
 def _labels(decision: Decision) -> Table:
     table = _table("What more labelled items are worth", "model", "P(floor met)", "items", "cost", "worth", "net")
-    for value in decision.uncertainty.sample_values[:MOST_ROWS]:
+    worthwhile = [value for value in decision.uncertainty.sample_values if value.worth_usd > 0]
+    for value in worthwhile[:MOST_ROWS]:
         table.add_row(
             value.model if value.trained else f"{value.model} (to be trained first)",
             f"{value.probability:.2f}",

@@ -87,6 +87,8 @@ def recommend(
         runner_up=eligible[1].option if len(eligible) > 1 else None,
         warnings=tuple(warnings),
         drawn=drawn,
+        draws=draws,
+        seed=seed,
     )
 
 

@@ -41,7 +41,8 @@ DEFAULT_RETENTION_FLOOR = 0.9
 class Frozen(BaseModel):
     """Base of everything a scenario holds: immutable, no unknown fields, finite numbers.
 
-    A number may be given as a distribution: the field then holds its median and ``uncertain`` the distribution.
+    A number may be given as a distribution, or as a range (low, high) within which any is as likely: the field then
+    holds its median and ``uncertain`` the distribution.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
@@ -68,7 +69,8 @@ class Frozen(BaseModel):
                 _refuse_out_of_bounds(field, found[name])
             except InputError as error:
                 raise _problem(cls.__name__, name, str(error), value) from error
-            plain[name] = found[name].median if inside is value else {**value, "mean": found[name].median}
+            shaped = isinstance(value, Mapping) and "mean" in value
+            plain[name] = {**value, "mean": found[name].median} if shaped else found[name].median
             if plain[name] != values[name] and field is not None and field.annotation is int:
                 why = "it must be one number, not a distribution: sweep it instead"
                 raise _problem(cls.__name__, name, why, value)
@@ -116,6 +118,8 @@ def _stated_distribution(field: FieldInfo, value: Any) -> Any:
         return None
     if is_distribution(value):
         return value
+    if isinstance(value, (tuple, list)) and len(value) == 2 and "tuple" not in kinds and "TokenLengths" not in kinds:
+        return {"uniform": list(value)}  # a range, as a slider gives it
     if isinstance(value, Mapping) and "dict" not in kinds and "TokenLengths" not in kinds:
         return value  # meant as one: what is wrong with it is told in the words of distributions
     if "TokenLengths" in kinds and isinstance(value, Mapping) and is_distribution(value.get("mean")):

@@ -153,3 +153,14 @@ def test_an_error_names_the_line_of_the_file(tmp_path: object) -> None:
     )
     with pytest.raises(DistillcalcError, match=r"workload\.requests_per_day: triangular .*line 2 of s\.toml"):
         Scenario.load(file)
+
+
+def test_a_range_as_a_slider_gives_it_is_uniform() -> None:
+    made = Workload(requests_per_day=(20_000, 60_000), input_tokens=9, output_tokens=9)
+    assert made.uncertain["requests_per_day"] == uniform(20_000, 60_000)
+    assert made.requests_per_day == 40_000
+    assert made == Workload.from_dict({"requests_per_day": [20_000, 60_000], "input_tokens": 9, "output_tokens": 9})
+    with pytest.raises(DistillcalcError, match="low < high"):
+        Workload.from_dict({"requests_per_day": [60_000, 20_000], "input_tokens": 9, "output_tokens": 9})
+    sampled = Workload(requests_per_day=9, input_tokens=[5, 10], output_tokens=9)
+    assert not sampled.uncertain  # two observed lengths are a sample of lengths
