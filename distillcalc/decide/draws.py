@@ -177,7 +177,10 @@ class Space:
             quality[:, a] = outcome.quality_mean[:, 0]
             passes[:, a] = outcome.likely[:, 0]
         passes &= np.isfinite(usd)
+        monthly = tuple([(one.monthly_total_usd.astype(np.float32), n)] for one in columns)
         gates = [{gate.name: np.broadcast_to(gate.code[:, 0] != FAIL, n) for gate in one.gates} for one in columns]
+        # Gates that can still be asked for their reasons hold on to all of it: of draws nobody asks.
+        context.forget()
         return Drawn(
             tuple(alternatives),
             usd,
@@ -185,7 +188,7 @@ class Space:
             passes,
             quality,
             tuple(gates),
-            tuple([(one.monthly_total_usd.astype(np.float32), n)] for one in columns),
+            monthly,
             [(x.discount, n)],
         )
 

@@ -232,6 +232,12 @@ class Context:
             self._once[key] = compute()
         return cast(T, self._once[key])
 
+    def forget(self) -> None:
+        """Let go of everything that was evaluated; the context is of no use after it."""
+        for outcome in (outcome for found in self._outcomes.values() for outcome in found):
+            outcome.gates.clear()
+        vars(self).clear()
+
     def outcomes(self, option: str) -> list[Outcome]:
         """Every candidate of an option, evaluated once."""
         if option not in self._outcomes:
