@@ -29,7 +29,9 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.]) (?=[A-Z])", text) if part]
 
 
-@pytest.mark.parametrize("name", ["support-triage", "email-classification", "private-notes", "code-completion"])
+@pytest.mark.parametrize(
+    "name", ["support-triage", "email-classification", "private-notes", "code-completion", "near-break-even"]
+)
 def test_samples_are_explained_in_three_sentences(name: str) -> None:
     text = explain(recommend(load_scenario(name)))
     assert len(sentences(text)) == 3, text

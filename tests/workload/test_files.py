@@ -43,7 +43,13 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 
 def test_there_are_samples_of_each_kind_of_task() -> None:
-    assert SAMPLES == ["code-completion", "email-classification", "private-notes", "support-triage"]
+    assert SAMPLES == [
+        "code-completion",
+        "email-classification",
+        "near-break-even",
+        "private-notes",
+        "support-triage",
+    ]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
