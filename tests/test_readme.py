@@ -44,11 +44,27 @@ def test_the_scenario_loads_and_decides(tmp_path: Path) -> None:
     )
 
 
-def test_the_python_runs() -> None:
-    (code,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+PRINTED = ("Distill and self-host", "It would change to")  # by each block of Python
+
+
+@pytest.mark.parametrize("place", range(len(PRINTED)))
+def test_the_python_runs(place: int, tmp_path: Path) -> None:
+    found = blocks("python")
+    assert len(found) == len(PRINTED)
+    done = subprocess.run(
+        [sys.executable, "-c", found[place]], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
-    assert "Distill and self-host" in done.stdout
+    assert PRINTED[place] in done.stdout
+
+
+def test_the_uncertain_sample_is_printed_as_it_is() -> None:
+    from distillcalc import Scenario, recommend
+
+    shown = re.sub(r"\s+", " ", str(recommend(Scenario.load("near-break-even"))))
+    (block,) = (block for block in blocks("") if block.startswith("$ distillcalc recommend near-break-even"))
+    for part in re.sub(r"\s+", " ", block.split("\n", 1)[1]).split(" ... "):
+        assert part.strip() in shown
 
 
 COMMANDS = sorted(
