@@ -85,7 +85,7 @@ def measure_first(u: Uncertainty) -> str:
 def far_from_break_even(u: Uncertainty) -> bool:
     """Whether the choice is best almost whatever happens, and knowing more would be worth next to nothing."""
     choice = u.recommendation
-    return choice is not None and u.probability_best[choice] >= SURE
+    return choice is not None and u.rival is not None and u.probability_best[choice] >= SURE
 
 
 def _choice(decision: Decision) -> str:
@@ -107,6 +107,9 @@ def _choice(decision: Decision) -> str:
         against = u.options["call-teacher"].expected_usd if decision.is_uncertain else teacher.present_value_usd
         if math.isfinite(against):
             said += f", against {usd(against)} for calling the big model"
+            held = [f"{gate.name}" for gate in (*teacher.failing(), *teacher.open_questions())]
+            if against < cost and held:
+                said += f", which is held back by {' and '.join(dict.fromkeys(held))}"
     chance = u.probability_best[best.option]
     sure = "far from break-even: " if far_from_break_even(u) else ""
     if decision.is_uncertain:

@@ -163,11 +163,9 @@ class Distribution:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Least and largest value; of a log-normal, which has none, those that 99.9% lie within."""
-        if self.kind == "lognormal":
+        """Least and largest value; of a log-normal and of a beta, those that all but one in a thousand lie within."""
+        if self.kind in ("lognormal", "beta"):
             return float(self.quantile(1 - NEARLY_ALL)), float(self.quantile(NEARLY_ALL))
-        if self.kind == "beta":
-            return 0.0, 1.0
         return min(self.parameters), max(self.parameters)
 
 

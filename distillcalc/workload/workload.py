@@ -72,7 +72,7 @@ class Frozen(BaseModel):
             shaped = isinstance(value, Mapping) and "mean" in value
             plain[name] = {**value, "mean": found[name].median} if shaped else found[name].median
             if plain[name] != values[name] and field is not None and field.annotation is int:
-                why = "it must be one number, not a distribution: sweep it instead"
+                why = "it is one whole number, not a distribution or a range"
                 raise _problem(cls.__name__, name, why, value)
         made = handler(plain)
         if found:
@@ -131,7 +131,7 @@ def _refuse_out_of_bounds(field: FieldInfo | None, distribution: Distribution) -
     """A distribution must lie within what the number may be; one without ends, but for one part in a thousand."""
     low, high = distribution.ends
     for least, most, strict in _bounds(field):
-        beyond = low <= least if strict and distribution.kind != "beta" else low < least
+        beyond = low <= least if strict else low < least
         if beyond or high > most:
             side = f"{least:g} and {most:g}" if math.isfinite(most) else f"{least:g} and any number"
             raise InputError(

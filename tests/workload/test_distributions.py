@@ -67,7 +67,7 @@ def test_many_quantiles_of_one_beta_come_from_a_table() -> None:
 KINDS = st.one_of(
     st.tuples(st.floats(0, 10), st.floats(11, 20)).map(lambda p: uniform(*p)),
     st.tuples(st.floats(0, 5), st.floats(5, 10), st.floats(11, 20)).map(lambda p: triangular(*p)),
-    st.tuples(st.floats(0.1, 20), st.floats(1.01, 3.5)).map(lambda p: lognormal(p[0], p[0] * p[1])),
+    st.tuples(st.floats(0.1, 10), st.floats(1.01, 3.5)).map(lambda p: lognormal(p[0], p[0] * p[1])),
     st.tuples(st.floats(0.05, 0.95), st.floats(0.01, 0.2)).map(lambda p: beta(*p)),
     st.lists(st.floats(0.1, 50), min_size=1, max_size=5).map(empirical),
     st.lists(st.tuples(st.floats(0.1, 50), st.floats(0.1, 5)), min_size=1, max_size=5).map(
@@ -82,8 +82,8 @@ def test_a_distribution_survives_its_table_and_its_quantiles_rise(one: Distribut
     values = one.quantile(np.linspace(0.001, 0.999, 50))
     assert np.all(np.diff(values) >= 0)
     low, high = one.ends
-    assert low - 1e-9 <= values[0]
-    assert values[-1] <= high + 1e-9
+    assert low - 1e-6 <= values[0]
+    assert values[-1] <= high + 1e-6
 
 
 @given(KINDS)
@@ -133,7 +133,7 @@ def test_the_repr_is_the_python_that_makes_it() -> None:
         ({"requests_per_day": {"uniform": [1, float("inf")]}}, "finite numbers"),
         ({"batchable_share": {"uniform": [0.5, 1.2]}}, "between 0 and 1"),
         ({"batchable_share": {"beta": {"mean": 0.5, "sd": 0.7}}}, "sd between 0 and"),
-        ({"horizon_months": {"uniform": [12, 36]}}, "one number, not a distribution"),
+        ({"horizon_months": {"uniform": [12, 36]}}, "one whole number, not a distribution"),
         ({"input_tokens": {"mean": {"uniform": [-5, 10]}, "p95": 20}}, "must lie between 0"),
     ],
 )
