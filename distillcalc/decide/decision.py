@@ -75,8 +75,11 @@ class Decision:
 
     @property
     def status(self) -> str:
-        """feasible, provisional (a condition is still open) or none."""
-        return self.options[self.recommendation].status if self.recommendation else "none"
+        """feasible, provisional (a condition is still open, or fails in some draws) or none."""
+        if self.recommendation is None:
+            return "none"
+        status = self.options[self.recommendation].status
+        return status if status in ("feasible", "provisional") else "provisional"
 
     @property
     def conditions(self) -> list[str]:

@@ -25,7 +25,7 @@ def sweep(scenario: Scenario, inputs: Mapping[str, ArrayLike], *, catalog: Catal
 
     Parameters
     ----------
-    scenario : what all scenarios share.
+    scenario : what all scenarios share; distributions stand at their medians.
     inputs : input name -> values, shape (n,) each, or one number for all; names as in
         ``distillcalc.estimate.inputs.SPECS``.
     catalog : what is known; left out, the shipped one. The scenario's overrides are laid over it.

@@ -125,6 +125,20 @@ def test_lopsided_costs_are_told_where_the_median_says_another() -> None:
     assert decision.uncertainty.probability_best["call-teacher"] > 0.7
 
 
+@pytest.mark.parametrize("floor", [0.9, 0.91, 0.92, 0.93, {"discrete": {"values": [0.5, 0.96], "weights": [78, 22]}}])
+def test_what_is_chosen_has_good_odds_and_can_be_shown(floor: object) -> None:
+    """Whatever its status with everything at its median, of which the odds know nothing."""
+    plain = near().to_dict()
+    plain["workload"]["quality"] = {"floor": floor}
+    plain["choices"]["options"] = ["self-host"]
+    decision = recommend(Scenario.from_dict(plain), draws=1_024)
+    odds = decision.uncertainty.options["self-host"].probability_passes
+    assert (decision.recommendation == "self-host") == (odds >= 0.75)
+    assert decision.status in ("feasible", "provisional", "none")
+    assert decision.scenario.workload.name in str(decision)
+    assert "<table" in decision._repr_html_()
+
+
 def test_the_tornado_moves_one_input_at_a_time() -> None:
     u = drawn()
     swings = {swing.input: swing for swing in u.tornado}

@@ -24,12 +24,11 @@ def swept(serving: dict[str, object], slo: dict[str, float]) -> Scenario:
     return Scenario.from_dict(plain)
 
 
-@pytest.mark.parametrize("autoscaling", [False, True])
+@pytest.mark.parametrize(
+    ("autoscaling", "commitment"), [(False, "on-demand"), (True, "on-demand"), (False, "reserved-1y")]
+)
 @pytest.mark.parametrize("slo", [{}, {"e2e_p95_s": 5.0}, {"ttft_p95_s": 0.1, "tpot_p95_ms": 12}], ids=str)
-@pytest.mark.parametrize("commitment", ["on-demand", "reserved-1y"])
 def test_a_row_of_many_is_the_single_scenario(autoscaling: bool, slo: dict[str, float], commitment: str) -> None:
-    if autoscaling and commitment != "on-demand":
-        pytest.skip("reserved machines do not follow the hour")
     made = swept({"autoscaling": autoscaling, "commitment": commitment}, slo)
     arrays = {
         "requests_per_day": np.exp(RNG.uniform(3, 19, N)),
