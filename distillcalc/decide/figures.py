@@ -122,9 +122,11 @@ def tornado_figure(uncertainty: Uncertainty, axes: Axes | None = None) -> Figure
         _nothing(axes, "No input moves it.")
         return figure
     for i, swing in enumerate(swings):
-        for value, lead, colour in zip(swing.values, swing.lead_usd, (BLUE, ORANGE), strict=True):
+        base = uncertainty.median_lead_usd
+        ends = list(zip(swing.values, swing.lead_usd, (BLUE, ORANGE), strict=True))
+        # The longer one first: where both lie on one side the shorter one is drawn on it.
+        for value, lead, colour in sorted(ends, key=lambda end: -abs(end[1] - base)):
             others = [v for v in swing.lead_usd if v != lead]
-            base = uncertainty.median_lead_usd
             axes.barh(i, lead - base, left=base, height=0.6, color=colour, zorder=2)
             outward = lead >= base if lead != base else not any(v > base for v in others)
             axes.annotate(
