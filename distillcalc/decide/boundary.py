@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from distillcalc.catalog import Catalog
 from distillcalc.decide.table import compare, compared
-from distillcalc.decide.tipping import SEARCHED
+from distillcalc.decide.tipping import SEARCHED, believed
 from distillcalc.errors import InputError, UnknownName
-from distillcalc.estimate.inputs import SPECS, UNSTATED, Inputs, uncertain_inputs
-from distillcalc.estimate.quality import RETENTION_PRIOR, TEACHER_PRIOR
+from distillcalc.estimate.inputs import SPECS, Inputs, uncertain_inputs
 from distillcalc.workload.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ Range = tuple[float, float]
 
 POINTS = 61
 FACTOR = 10.0  # how far around a value is looked where nothing says how far it may be off
-BELIEVED = {**UNSTATED, "student_retention": RETENTION_PRIOR[0], "teacher_quality": TEACHER_PRIOR[0]}
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def boundary(
     if not 2 <= points <= 1_000:
         raise InputError(f"points must be between 2 and 1,000. Got {points}")
     known = (catalog or Catalog.load()).with_overrides(scenario.overrides)
-    own = {name: _own(scenario, name) for name in (x, y)}
+    own = {name: _own(scenario, known, name) for name in (x, y)}
     sides = [_side(scenario, name, own[name], span, points) for name, span in ((x, x_range), (y, y_range))]
     for at, name in enumerate((x, y)):
         if name == "input_tokens":
@@ -135,13 +133,20 @@ def boundary(
     return Boundary(x, y, sides[0], sides[1], table.options, table.best.reshape(shape), (own[x], own[y]))
 
 
-def _own(scenario: Scenario, name: str) -> float:
-    value = Inputs(scenario).stated(name)
-    if value is not None:
-        return value
-    if name not in BELIEVED:
+def _own(scenario: Scenario, catalog: Catalog, name: str) -> float:
+    """The scenario's own value, or what is believed where it states none."""
+    x = Inputs(scenario)
+    value = x.stated(name)
+    if value is None and name == "student_input_tokens":
+        value = x.stated("input_tokens")
+    if value is None and name == "floor":
+        relative, teacher = scenario.workload.quality.retention_floor, believed(x, catalog, "teacher_quality")
+        value = relative * teacher if relative is not None and teacher is not None else None
+    if value is None:
+        value = believed(x, catalog, name)
+    if value is None:
         raise InputError(f"the scenario leaves {name} out, so there is no point to draw a map around: state it")
-    return BELIEVED[name]
+    return value
 
 
 def _side(scenario: Scenario, name: str, own: float, span: Range | None, points: int) -> Floats:

@@ -132,6 +132,13 @@ def tipping_points(scenario: Scenario, catalog: Catalog) -> list[TippingPoint]:
     return sorted(points, key=lambda point: point.distance)
 
 
+def believed(x: Inputs, catalog: Catalog, name: str) -> float | None:
+    """What stands in for an input that the scenario leaves out; None where nothing does."""
+    if name == "teacher_quality":
+        return float(Context(x, catalog).teacher_belief.mean[0, 0])
+    return RETENTION_PRIOR[0] if name == "student_retention" else UNSTATED.get(name)
+
+
 class _Search:
     """The scenario's recommendation as a function of one input at a time, many values in one evaluation."""
 
@@ -152,7 +159,7 @@ class _Search:
         """Values to search, rising, with the scenario's own among them; None where there is nothing to search."""
         own = self.stated(name)
         if own is None:
-            own = self._believed(name)
+            own = believed(self.x, self.catalog, name)
             if own is None:
                 return None
         own = float(np.clip(own, SPECS[name].low, SPECS[name].high))
@@ -169,12 +176,6 @@ class _Search:
             grid = np.maximum(grid, self.scenario.workload.cacheable_prefix_tokens)
         self.own[name] = own
         return np.unique(np.append(np.clip(grid, SPECS[name].low, SPECS[name].high), own))
-
-    def _believed(self, name: str) -> float | None:
-        """What stands in for an input that the scenario leaves out."""
-        if name == "teacher_quality":
-            return float(Context(self.x, self.catalog).teacher_belief.mean[0, 0])
-        return RETENTION_PRIOR[0] if name == "student_retention" else UNSTATED.get(name)
 
     def winners(self, values: dict[str, Floats]) -> dict[str, NDArray[np.intp]]:
         """Column of the best option for each value of each input, all else as in the scenario.

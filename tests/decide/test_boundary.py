@@ -54,6 +54,13 @@ def test_a_prompt_is_never_shorter_than_its_prefix() -> None:
     assert boundary(made, "output_tokens", "cacheable_prefix_tokens", points=5).y_values[-1] <= 1_900
 
 
+def test_what_the_scenario_leaves_out_stands_where_it_is_believed_to() -> None:
+    made = scenario()
+    found = boundary(made, "floor", "student_retention", points=5)
+    assert found.point == pytest.approx((0.9 * 0.9, 0.9))  # 0.9 of a teacher that nobody has measured; the prior
+    assert boundary(made, "student_input_tokens", "escalation_rate", points=5).point == (300, 0.2)
+
+
 def test_what_cannot_be_mapped_is_refused() -> None:
     made = scenario(workload={"quality": {"floor": 0.9}})
     with pytest.raises(UnknownName, match="requests_per_day"):
