@@ -74,6 +74,8 @@ def recommend(
     warnings = _warnings(scenario, known, block, options[passing[0]] if passing else None)
     if drawn is not None:
         passing = _by_expected_cost(drawn, passing, warnings)
+        if fidelity == "simulated":
+            warnings.append("Only the fleets at the medians are simulated; the draws size theirs by formula.")
     eligible = [options[name] for name in passing[:2]]
     best = eligible[0] if eligible else None
     reason = _reason(best, eligible, options, scenario)

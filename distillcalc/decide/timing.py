@@ -125,7 +125,8 @@ def timing(decision: Decision, option: str | None = None) -> Timing:
     Raises
     ------
     InputError
-        For an option that is not compared, or the big model itself.
+        For an option that is not compared, or the big model itself; and where a gate rules calling the big model out,
+        so that it cannot serve until then.
     MissingPrice
         If the option or the big model has no price.
 
@@ -144,6 +145,11 @@ def timing(decision: Decision, option: str | None = None) -> Timing:
     for one in (chosen, teacher):
         if not np.isfinite(one.present_value_usd):
             raise MissingPrice(f"{one.option} has no cost to compare: {one.unpriced or one.worst_gate()}")
+    if teacher.failing():
+        gate = teacher.failing()[0]
+        raise InputError(
+            f"calling the big model is ruled out by {gate.name} ({gate.detail}), so nothing can wait on it"
+        )
     x = decision.block.context.x
     months = x.months
     labels = np.broadcast_to(decision.block.context.labels[0], (1, months))[0] if _labels(chosen) else np.ones(months)

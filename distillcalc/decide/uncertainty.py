@@ -414,10 +414,12 @@ class Uncertainty:
         return float(self._lead(self.space.evaluate(middle, independent=True))[0])
 
     def _believed(self, name: str, moved: Drawn) -> Floats:
-        """The quality that a belief stands for, in rows that move one thing at a time; its level where it is none."""
+        """The quality or retention that a belief is of, where one thing moves at a time; its level if it is neither."""
         place = 2 * self.space.names.index(name)
         for a in range(len(moved.alternatives)):
             if moved.alternatives[a].option != "cascade" and moved.quality[place, a] != moved.quality[place + 1, a]:
+                if name.startswith("retention of ") and self._teacher is not None:
+                    return np.asarray(moved.quality[:, a] / moved.quality[:, self._teacher])
                 return moved.quality[:, a]
         levels = np.full(len(moved.quality), 0.5)
         levels[place], levels[place + 1] = LEVELS[0], LEVELS[2]

@@ -106,5 +106,7 @@ def test_what_cannot_be_timed_is_refused() -> None:
         timing(decision, "self_host")
     with pytest.raises(MissingPrice):
         timing(decision, "self-host-teacher")
+    with pytest.raises(InputError, match="ruled out by privacy"):
+        timing(recommend(load_scenario("private-notes")))
     with pytest.raises(InputError, match="leave call-teacher among"):
         timing(recommend(scenario(choices={"options": ["self-host"]})), "self-host")

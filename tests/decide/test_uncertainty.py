@@ -12,7 +12,7 @@ from scipy.special import betainc
 from distillcalc import Catalog, Scenario, recommend
 from distillcalc.decide.uncertainty import Uncertainty
 from distillcalc.errors import InputError
-from distillcalc.workload.distributions import discrete, triangular, uniform
+from distillcalc.workload.distributions import beta, discrete, triangular, uniform
 from distillcalc.workload.files import load_scenario
 from tests.decide.scenarios import scenario
 
@@ -158,6 +158,18 @@ def test_the_tornado_moves_one_input_at_a_time() -> None:
         assert best == min(costs, key=costs.__getitem__)
     quality = swings["quality of qwen3-4b"]
     assert 0.88 < quality.values[0] < quality.values[1] < 0.98
+
+
+def test_a_belief_is_shown_as_what_it_is_of() -> None:
+    """Retention 0.90 +- 0.04 of a student that nobody has measured, and 0.9 of the teacher asked for."""
+    plain = near().to_dict()
+    plain["workload"]["quality"] = {"floor_relative_to_teacher": 0.85}
+    plain["choices"] |= {"students": ["qwen3-8b"], "evaluations": {}}
+    swings = {swing.input: swing for swing in Uncertainty.of(Scenario.from_dict(plain), draws=256).tornado}
+    low, high = beta(0.9, 0.04).quantile([0.1, 0.9])
+    assert swings["retention of qwen3-8b"].values == pytest.approx((low, high), abs=1e-5)
+    low, high = beta(0.9, 0.05).quantile([0.1, 0.9])
+    assert swings["quality of the teacher"].values == pytest.approx((low, high), abs=1e-5)
 
 
 def test_indices_rank_the_inputs_and_refuse_correlated_ones() -> None:
