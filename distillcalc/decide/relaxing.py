@@ -6,7 +6,8 @@ scenario holds (a provider's terms, a context window) are told from the gates of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -15,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from distillcalc.catalog import Catalog
-from distillcalc.decide.table import Block, compare, compared, evaluate
-from distillcalc.decide.words import seconds, usd
+from distillcalc.decide.table import Block, compared, evaluate
+from distillcalc.decide.words import usd
 from distillcalc.errors import DistillcalcError
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import FAIL, LIKELY, Estimate, Outcome
 from distillcalc.workload.scenario import Scenario
 
 MARGIN = 1.001  # a latency limit is told a thousandth above the latency that it lets in
+TRIES = 8  # a fleet that is sized for a limit may be a little slower than one that is not: the limit is then raised
+RAISED = 1.05
 OUTSIDE = {
     "terms": "get the provider's permission, or use a teacher whose terms allow it",
     "context": "use a model with a longer context window, or shorten the prompts",
@@ -78,7 +81,7 @@ class Relaxation:
 @dataclass(frozen=True)
 class _Change:
     gate: str
-    words: Callable[[Scenario, Estimate], str]
+    words: str  # none where they are told by what became of a number
     apply: Callable[[dict[str, Any]], None]
 
 
@@ -86,118 +89,137 @@ def relaxations(scenario: Scenario, catalog: Catalog) -> list[Relaxation]:
     """Which condition to relax, cheapest way first; empty where an option passes as it stands, or none ever would.
 
     Single conditions first; pairs only where no single one is enough. A number is relaxed as little as is enough: the
-    highest floor at which an option passes, the shortest latency that the cheapest of those let in has.
+    highest floor at which an option passes, the latency of the cheapest of those let in. The cost is that under the
+    relaxed conditions.
 
     Parameters
     ----------
     scenario, catalog : as :func:`~distillcalc.decide.table.compare` takes them; distributions stand at their medians.
     """
-    if compare(scenario, catalog).best[0] >= 0:
+    block = _evaluated(scenario, catalog)
+    if _best(block) is not None:
         return []
-    changes = list(_changes(scenario))
+    held = {gate for group in block.candidates.values() for outcome in group for gate in _held_by(outcome)}
+    ways: list[_Change | str] = [*_changes(scenario, held), *(gate for gate in OUTSIDE if gate in held)]
     for size in (1, 2):
-        found = [one for group in combinations(changes, size) if (one := _relaxed(scenario, catalog, group))]
-        if size == 1:
-            found += _outside(scenario, catalog)
+        made = (_relaxed(scenario, catalog, group) for group in combinations(ways, size))
+        found = {one.change: one for one in made if one is not None}
         if found:
-            return sorted(found, key=lambda one: one.present_value_usd)
+            return sorted(found.values(), key=lambda one: (one.present_value_usd, one.scenario is None))
     return []
 
 
-def _changes(scenario: Scenario) -> Iterator[_Change]:
+def _changes(scenario: Scenario, held: Collection[str]) -> Iterator[_Change]:
     """What fields of the scenario can give up."""
     workload = scenario.workload
-    for name in type(workload.slo).model_fields:
-        if getattr(workload.slo, name) is not None:
-            yield _Change("slo", _slo_words(name), partial(_without_objective, name))
-    if len(workload.slo.objectives()) > 1:
-        yield _Change("slo", lambda _, best: "leave out the latency objectives", lambda p: p["workload"].update(slo={}))
+    names = [name for name in type(workload.slo).model_fields if getattr(workload.slo, name) is not None]
+    for name in names:
+        yield _Change("slo", "", partial(_without_objective, name))
+    if len(names) > 1:
+        yield _Change("slo", "", lambda plain: plain["workload"].update(slo={}))
     if workload.quality.floor != 0 and workload.quality.floor_relative_to_teacher != 0:
-        yield _Change("quality", lambda _, best: "", _no_floor)
+        yield _Change("quality", "", _no_floor)
     if workload.private:
         yield _Change(
             "privacy",
-            lambda _, best: "let texts leave the machines that you control (private = false)",
+            "let texts leave the machines that you control (private = false)",
             lambda plain: plain["workload"].update(private=False),
         )
         if scenario.choices.distillation.inputs == "live":
             yield _Change(
                 "privacy",
-                lambda _, best: 'train on cleared prompts (inputs = "cleared" in [choices.distillation])',
+                'train on cleared prompts (inputs = "cleared" in [choices.distillation])',
                 lambda plain: plain["choices"]["distillation"].update(inputs="cleared"),
             )
     if workload.region is not None:
         yield _Change(
             "region",
-            lambda s, best: f"let data leave {s.workload.region} (leave region out)",
+            f"let data leave {workload.region} (leave region out)",
             lambda plain: plain["workload"].update(region=None),
+        )
+    if scenario.choices.gpus is not None and "memory" in held:
+        yield _Change(
+            "memory",
+            f"take any GPU that has a price, not only {', '.join(scenario.choices.gpus)} (leave gpus out)",
+            lambda plain: plain["choices"].update(gpus=None),
         )
 
 
-def _slo_words(name: str) -> Callable[[Scenario, Estimate], str]:
-    what, level, unit = name.split("_")
-
-    def words(scenario: Scenario, best: Estimate) -> str:
-        limit = getattr(scenario.workload.slo, name)
-        asked = seconds(limit / 1000 if unit == "ms" else limit)
-        had = best.latency.get(name)
-        words = f"{what.upper()} {level} of {asked}"
-        if had is None:
-            return f"leave out the objective {words}"
-        return f"relax {words} to {seconds((had / 1000 if unit == 'ms' else had) * MARGIN)}"
-
-    return words
-
-
 def _without_objective(name: str, plain: dict[str, Any]) -> None:
-    plain["workload"]["slo"].pop(name)
+    plain["workload"]["slo"].pop(name, None)
 
 
 def _no_floor(plain: dict[str, Any]) -> None:
     plain["workload"]["quality"] |= {"floor": 0.0, "floor_relative_to_teacher": None}
 
 
-def _relaxed(scenario: Scenario, catalog: Catalog, group: tuple[_Change, ...]) -> Relaxation | None:
+def _relaxed(scenario: Scenario, catalog: Catalog, group: tuple[_Change | str, ...]) -> Relaxation | None:
+    """What giving a group of conditions up lets in; a condition that no field holds is given by its gate's name."""
+    changes = [change for change in group if isinstance(change, _Change)]
+    forgiven = [gate for gate in group if isinstance(gate, str)]
     plain = scenario.model_dump(mode="python")
     # A distribution stands at its median: what is asked is which condition, not how sure.
-    for change in group:
+    for change in changes:
         change.apply(plain)
     try:
         made = Scenario.from_dict(plain)
-        block = evaluate(Inputs(made), catalog, compared(made))
+        best = _best(_evaluated(made, catalog), forgiven)
     except DistillcalcError:
         return None
-    best = _best(block)
     if best is None:
         return None
-    words = [change.words(scenario, best) for change in group if change.gate != "quality"]
-    if any(change.gate == "quality" for change in group):
-        made, lowered = _least_floor(scenario, made, catalog)
-        again = _best(evaluate(Inputs(made), catalog, compared(made)))
-        if again is None:
+    words = [change.words for change in changes if change.words]
+    if any(change.gate == "quality" for change in changes):
+        made, lowered = _least_floor(scenario, made, catalog, forgiven)
+        words.append(lowered)
+        best = _best(_evaluated(made, catalog), forgiven)
+        if best is None:
             return None
-        best = again
-        words = [change.words(scenario, best) for change in group if change.gate != "quality"] + [lowered]
-    made = _least_latency(scenario, made, best, catalog)
+    made, best = _least_latency(scenario, made, best, catalog, forgiven)
+    words = [*_slo_words(scenario, made), *words, *(OUTSIDE[gate] for gate in forgiven)]
     return Relaxation(
-        tuple(dict.fromkeys(change.gate for change in group)),
+        tuple(dict.fromkeys(change if isinstance(change, str) else change.gate for change in group)),
         " and ".join(words),
         best.option,
         best.label,
         best.present_value_usd,
         best.usd_per_1000_requests,
-        made,
+        None if forgiven else made,
     )
 
 
-def _best(block: Block) -> Estimate | None:
-    passing = [name for name in block.candidates if block.eligible[name][0]]
+def _evaluated(scenario: Scenario, catalog: Catalog) -> Block:
+    return evaluate(Inputs(scenario), catalog, compared(scenario))
+
+
+def _best(block: Block, forgiven: Collection[str] = ()) -> Estimate | None:
+    """The cheapest candidate that no gate holds back, but for those forgiven."""
+    passing = [
+        (cost, option, place)
+        for option, candidates in block.candidates.items()
+        for place, outcome in enumerate(candidates)
+        if math.isfinite(cost := float(outcome.present_value_usd(block.context.x.discount)[0, 0]))
+        and not set(_held_by(outcome)) - set(forgiven)
+    ]
     if not passing:
         return None
-    return block.estimate(min(passing, key=lambda name: float(block.present_value_usd[name][0])))
+    _, option, place = min(passing, key=lambda found: found[0])
+    return block.estimate(option, place)
 
 
-def _least_floor(scenario: Scenario, without: Scenario, catalog: Catalog) -> tuple[Scenario, str]:
+def _held_by(outcome: Outcome) -> list[str]:
+    if outcome.unpriced:
+        return []
+    return [
+        gate.name
+        for gate in outcome.gates
+        if gate.code[0, 0] == FAIL or (gate.probability is not None and gate.probability[0, 0] < LIKELY)
+    ]
+
+
+def _least_floor(
+    scenario: Scenario, without: Scenario, catalog: Catalog, forgiven: Collection[str]
+) -> tuple[Scenario, str]:
     """The scenario with the highest floor at which anything passes, to a thousandth, and that in words."""
     quality = scenario.workload.quality
     relative = quality.retention_floor
@@ -210,59 +232,58 @@ def _least_floor(scenario: Scenario, without: Scenario, catalog: Catalog) -> tup
         plain["workload"]["quality"] |= {"floor": None, "floor_relative_to_teacher": None, name: value}
         return Scenario.from_dict(plain)
 
-    def passes(value: float) -> bool:
-        return bool(compare(floored(value), catalog).best[0] >= 0)
-
     low, high = 0, int(np.ceil(asked * 1000 - 1e-9))
     while high - low > 1:  # more is asked for, fewer pass
         middle = (low + high) // 2
-        low, high = (middle, high) if passes(middle / 1000) else (low, middle)
+        passes = _best(_evaluated(floored(middle / 1000), catalog), forgiven) is not None
+        low, high = (middle, high) if passes else (low, middle)
     of_teacher = "" if relative is None else " of the teacher's"
-    words = f"lower the quality floor from {quality.metric} {asked:.3g}{of_teacher} to {low / 1000:.3g}{of_teacher}"
+    words = f"lower the quality floor from {quality.metric} {asked:.6g}{of_teacher} to {low / 1000:.3g}{of_teacher}"
     return floored(low / 1000), words
 
 
-def _least_latency(scenario: Scenario, made: Scenario, best: Estimate, catalog: Catalog) -> Scenario:
-    """Objectives that were left out, as long as the option needs, if it is still the answer then."""
-    gone = [
-        name
+def _least_latency(
+    scenario: Scenario, made: Scenario, best: Estimate, catalog: Catalog, forgiven: Collection[str]
+) -> tuple[Scenario, Estimate]:
+    """Objectives that were left out, as long as the option needs, and what is the answer then.
+
+    One that the option meets as it was asked stays; one of unknown latency stays out.
+    """
+    gone = {
+        name: limit
         for name in type(scenario.workload.slo).model_fields
-        if getattr(scenario.workload.slo, name) is not None and getattr(made.workload.slo, name) is None
-    ]
-    if not gone or any(name not in best.latency for name in gone):
-        return made
+        if (limit := getattr(scenario.workload.slo, name)) is not None and getattr(made.workload.slo, name) is None
+    }
+    known = {name: limit for name, limit in gone.items() if name in best.latency}
     plain = made.model_dump(mode="python")
-    for name in gone:
-        plain["workload"]["slo"][name] = best.latency[name] * MARGIN
-    tight = Scenario.from_dict(plain)
-    again = _best(evaluate(Inputs(tight), catalog, compared(tight)))
-    return tight if again is not None and again.option == best.option else made
+    for attempt in range(TRIES if known else 0):
+        for name, limit in known.items():
+            needed = best.latency[name] * MARGIN * RAISED**attempt
+            plain["workload"]["slo"][name] = limit if best.latency[name] <= limit else _rounded_up(needed)
+        tight = Scenario.from_dict(plain)
+        again = _best(_evaluated(tight, catalog), forgiven)
+        if again is not None:
+            return tight, again
+    return made, best
 
 
-def _outside(scenario: Scenario, catalog: Catalog) -> list[Relaxation]:
-    """Conditions that no field holds: the cheapest option that each of them alone holds back."""
-    block = evaluate(Inputs(scenario), catalog, compared(scenario))
-    found: dict[str, Relaxation] = {}
-    for option, candidates in block.candidates.items():
-        for place, outcome in enumerate(candidates):
-            held = _held_by(outcome)
-            cost = float(outcome.present_value_usd(block.context.x.discount)[0, 0])
-            if len(held) != 1 or held[0] not in OUTSIDE or not np.isfinite(cost):
-                continue
-            old = found.get(held[0])
-            if old is None or cost < old.present_value_usd:
-                one = block.estimate(option, place)
-                found[held[0]] = Relaxation(
-                    (held[0],), OUTSIDE[held[0]], option, one.label, cost, one.usd_per_1000_requests
-                )
-    return list(found.values())
+def _rounded_up(value: float) -> float:
+    """To the four digits that are told, so that what is told is enough."""
+    places = 3 - math.floor(math.log10(value))
+    return round(math.ceil(round(value * 10.0**places, 6)) / 10.0**places, max(places, 0))
 
 
-def _held_by(outcome: Outcome) -> list[str]:
-    if outcome.unpriced:
-        return []
-    return [
-        gate.name
-        for gate in outcome.gates
-        if gate.code[0, 0] == FAIL or (gate.probability is not None and gate.probability[0, 0] < LIKELY)
-    ]
+def _slo_words(scenario: Scenario, made: Scenario) -> Iterator[str]:
+    """What became of each objective that is not as it was."""
+    for name in type(scenario.workload.slo).model_fields:
+        own, now = getattr(scenario.workload.slo, name), getattr(made.workload.slo, name)
+        if own == now:
+            continue
+        what, level, unit = name.split("_")
+        asked = f"{what.upper()} {level} of {_seconds(own, unit)}"
+        yield f"leave out the objective {asked}" if now is None else f"relax {asked} to {_seconds(now, unit)}"
+
+
+def _seconds(value: float, unit: str) -> str:
+    milliseconds = value if unit == "ms" else value * 1000
+    return f"{milliseconds:.4g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.4g} s"

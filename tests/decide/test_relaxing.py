@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ BLOCKED: dict[str, dict[str, Any]] = {
     "two latencies": {"workload": {"slo": {"e2e_p95_s": 0.004, "tpot_p95_ms": 0.01}}},
     "two gates": {"workload": {"private": True, "slo": {"e2e_p95_s": 0.004}}},
 }
+TOLD = re.compile(r"(TTFT|TPOT|E2E) (p\d\d) of [\d.]+ m?s to ([\d.]+) (ms|s)")
 
 
 @pytest.mark.parametrize("name", BLOCKED)
@@ -98,3 +100,60 @@ def test_draws_that_mostly_fail_are_told_by_their_likeliest() -> None:
     decision = recommend(Scenario.from_dict(plain), draws=512)
     assert decision.recommendation is None
     assert "The likeliest to pass is" in explain(decision)
+
+
+@pytest.mark.parametrize("slo", [{"e2e_p95_s": 0.02}, {"tpot_p95_ms": 0.5}, {"e2e_p95_s": 0.05, "ttft_p95_s": 0.004}])
+@pytest.mark.parametrize("gpu", ["rtx-4090", "h100-sxm"])
+@pytest.mark.parametrize("output_tokens", [20, 200])
+def test_limits_typed_in_as_they_are_told_let_the_option_in_at_the_cost_told(
+    slo: dict[str, float], gpu: str, output_tokens: int
+) -> None:
+    made = scenario(
+        workload={"requests_per_day": 100_000, "output_tokens": output_tokens, "interarrival_cv": 4, "slo": slo},
+        choices={"student_retention": 0.97, "gpus": [gpu], "options": ["hosted-fine-tune", "self-host"]},
+    )
+    assert recommend(made).recommendation is None
+    ways = [way for way in recommend(made).relaxations if way.gates == ("slo",)]
+    assert ways
+    for way in ways:
+        assert way.scenario is not None
+        again = recommend(way.scenario)
+        assert (again.recommendation, again.options[way.option].label) == (way.option, way.label)
+        assert again.options[way.option].present_value_usd == pytest.approx(way.present_value_usd, rel=1e-9)
+        plain = made.model_dump(mode="python")
+        for what, level, value, unit in TOLD.findall(str(way)):
+            name = f"{what.lower()}_{level}_{'ms' if what == 'TPOT' else 's'}"
+            in_ms = float(value) * (1 if unit == "ms" else 1000)
+            plain["workload"]["slo"][name] = in_ms if what == "TPOT" else in_ms / 1000
+        assert "leave out" not in str(way)
+        assert plain["workload"]["slo"] == pytest.approx(way.scenario.model_dump(mode="python")["workload"]["slo"])
+        assert recommend(Scenario.from_dict(plain)).recommendation == way.option
+
+
+@pytest.mark.parametrize("other", ["quality", "slo"])
+def test_a_condition_outside_is_paired_with_one_of_the_scenario(other: str) -> None:
+    asked = {"quality": {"quality": {"floor": 0.96}}, "slo": {"slo": {"e2e_p95_s": 0.004}, "quality": {"floor": 0.5}}}
+    made = scenario(
+        workload={"requests_per_day": 400_000, **asked[other]},
+        choices={"options": ["self-host"], "evaluations": {"qwen3-4b": {"correct": 930, "total": 1000}}},
+        use={"kind": "generative", "competes_with_teacher": True},
+    )
+    (way,) = recommend(made).relaxations
+    assert way.gates == (other, "terms")
+    assert way.scenario is None
+    assert way.present_value_usd > 0
+
+
+def test_a_model_too_large_for_the_gpus_named_is_told_what_other_gpus_cost() -> None:
+    made = scenario(
+        choices={
+            "students": ["qwen3-32b"],
+            "options": ["self-host"],
+            "student_retention": 0.97,
+            "serving": {"tensor_parallel": 1},
+        }
+    )
+    (way,) = recommend(made).relaxations
+    assert way.gates == ("memory",)
+    assert way.scenario is not None
+    assert recommend(way.scenario).recommendation == "self-host"
