@@ -84,7 +84,7 @@ def input_information_usd(values: Floats, costs: Floats, passes: Flags, chosen: 
     per = n // bins // 2 * 2
     if per < 2:
         return 0.0
-    order = np.argsort(values, kind="stable")[: per * bins]
+    order = _spread(np.argsort(values, kind="stable"), per * bins)
 
     def halves(columns: Floats) -> tuple[Floats, Floats]:
         shaped = columns[order].reshape(bins, per // 2, 2, -1)
@@ -97,6 +97,11 @@ def input_information_usd(values: Floats, costs: Floats, passes: Flags, chosen: 
         best = choose(cost[mine], odds[mine], chosen)
         saved += float(np.mean(cost[others][:, chosen] - cost[others][rows, best])) / 2
     return max(saved, 0.0)
+
+
+def _spread(order: NDArray[np.intp], kept: int) -> NDArray[np.intp]:
+    """So many of a sorted order as fill the bins, what is left over taken evenly and not from one end."""
+    return order if kept == len(order) else order[np.arange(kept) * len(order) // kept]
 
 
 def sample_information_usd(
@@ -113,7 +118,7 @@ def sample_information_usd(
 
     bins = min(QUALITY_BINS, len(quality))
     per = len(quality) // bins
-    order = np.argsort(quality, kind="stable")[: per * bins].reshape(bins, per)
+    order = _spread(np.argsort(quality, kind="stable"), per * bins).reshape(bins, per)
     middle = np.clip(quality[order].mean(axis=1), 1e-12, 1 - 1e-12)
     right, wrong = np.log(middle), np.log1p(-middle)
     cost, odds = costs[order].mean(axis=1), passes[order].mean(axis=1)

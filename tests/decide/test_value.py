@@ -114,3 +114,16 @@ def test_sobol_indices_of_the_ishigami_function() -> None:
 
 def test_a_constant_has_no_indices() -> None:
     assert [index.total for index in sobol_indices(lambda levels: np.ones(len(levels)), ["x", "y"], 64)] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("draws", [4_096, 4_090, 4_033])
+def test_what_only_the_tail_tells_counts_whatever_the_number_of_draws(draws: int) -> None:
+    """One draw in fifty, the highest, saves 1,000 by the other choice and all others lose 100: it is worth 20."""
+    values = (np.random.default_rng(2).permutation(draws) + 0.5) / draws
+    tail = values >= 0.98
+    costs = np.stack([np.zeros(draws), np.where(tail, -1_000.0, 100.0)], axis=1)
+    passes = np.ones_like(costs, dtype=bool)
+    exact = 1_000 * tail.mean()
+    assert input_information_usd(values, costs, passes, 0) == pytest.approx(exact, rel=0.25)
+    (worth,) = sample_information_usd(values, costs, passes, 0, [50_000])
+    assert worth == pytest.approx(exact, rel=0.25)
