@@ -1,0 +1,195 @@
+"""What is asked of the teacher: prompt, system prompt, examples, and what an answer must be.
+
+A task says nothing of who is asked (:mod:`.teacher`) and of which rows (:mod:`.rows`).
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from distillcalc.distill.records import Strict
+from distillcalc.errors import InputError, near_matches
+from distillcalc.workload.scenario import Use
+
+Messages = tuple[dict[str, str], ...]
+
+ANSWER_MARKER = "Answer:"
+
+
+class Example(Strict):
+    """One worked example in the prompt: the fields of an input, and the answer to it."""
+
+    input: dict[str, Any]
+    answer: str | dict[str, Any]
+    reasoning: str | None = None
+
+
+class Task(Strict):
+    """What is asked, and what an answer must be.
+
+    Parameters
+    ----------
+    name : of the task, and of its runs.
+    prompt : text of the user's message; ``{column}`` stands for a field of the input row, ``{{`` for a brace.
+    system : text of the system message; left out, there is none.
+    examples : worked examples, each a user's message and the assistant's.
+    labels : the answers that there are, for a classification.
+    output_schema : JSON schema of an answer (``[task.output_schema]``), for structured output.
+    reasoning : "none"; "visible" asks for a chain of thought before ``answer_marker`` and the answer. What a server
+        sends as ``reasoning_content`` or in a ``<think>`` block is kept apart from the answer in either case.
+    answer_marker : what stands before the answer where reasoning is visible.
+    instruction : whether the labels, or the schema, are added to the system message.
+    student : catalog id of the model that will be trained; its use is checked against the teacher's terms.
+    student_host : provider that trains and serves it, where that is a service (a hosted fine-tune).
+    use : what the student will be used for.
+    """
+
+    name: str = Field("task", pattern=r"^[\w][\w .-]{0,99}$")
+    prompt: str = Field("{text}", min_length=1)
+    system: str = ""
+    examples: tuple[Example, ...] = ()
+    labels: tuple[str, ...] | None = Field(None, min_length=2)
+    output_schema: dict[str, Any] | None = None
+    reasoning: Literal["none", "visible"] = "none"
+    answer_marker: str = Field(ANSWER_MARKER, min_length=1)
+    instruction: bool = True
+    student: str = ""
+    student_host: str | None = None
+    use: Use = Use()
+
+    @field_validator("prompt")
+    @classmethod
+    def _template(cls, prompt: str) -> str:
+        template_fields(prompt)
+        return prompt
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None:
+            folded = [label.strip().casefold() for label in labels]
+            if "" in folded:
+                raise ValueError("a label must not be empty")
+            if len(set(folded)) < len(folded):
+                twice = sorted({label for label in labels if folded.count(label.strip().casefold()) > 1})
+                raise ValueError(f"labels must differ by more than case and spaces. Got {', '.join(twice)}")
+        return labels
+
+    @field_validator("output_schema")
+    @classmethod
+    def _schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is not None:
+            from jsonschema import Draft202012Validator
+            from jsonschema.exceptions import SchemaError
+
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError as error:
+                raise ValueError(f"output_schema is not a JSON schema: {error.message}") from error
+        return schema
+
+    @model_validator(mode="after")
+    def _one_kind_of_answer(self) -> Task:
+        if self.labels is not None and self.output_schema is not None:
+            raise ValueError("give labels or output_schema, not both: put the labels into the schema as an enum")
+        for number, example in enumerate(self.examples, 1):
+            missing = [name for name in self.fields if name not in example.input]
+            if missing:
+                raise ValueError(f"example {number} has no {', '.join(missing)}, which the prompt uses")
+            if self.labels is not None and example.answer not in self.labels:
+                raise ValueError(f"the answer of example {number} must be one of the labels. Got {example.answer!r}")
+        return self
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an input that the prompt uses, in its order."""
+        return template_fields(self.prompt)
+
+    @property
+    def kind(self) -> Literal["label", "json", "text"]:
+        """What an answer is: one of the labels, a JSON value, or text."""
+        return "label" if self.labels is not None else "json" if self.output_schema is not None else "text"
+
+    @cached_property
+    def _head(self) -> Messages:
+        """The messages before the input's own: system and examples; the same for every row."""
+        system = "\n\n".join(part for part in (self.system, self._instruction()) if part)
+        head = [{"role": "system", "content": system}] if system else []
+        for example in self.examples:
+            answer = example.answer if isinstance(example.answer, str) else json.dumps(example.answer)
+            if self.reasoning == "visible":
+                answer = f"{example.reasoning or ''}\n{self.answer_marker} {answer}".strip()
+            head += [
+                {"role": "user", "content": self.render(example.input)},
+                {"role": "assistant", "content": answer},
+            ]
+        return tuple(head)
+
+    def _instruction(self) -> str:
+        if not self.instruction:
+            return ""
+        parts = []
+        if self.labels is not None:
+            parts.append("The answer is one of these labels, spelt exactly so: " + ", ".join(self.labels))
+        if self.output_schema is not None:
+            parts.append("The answer is JSON that fits this schema: " + json.dumps(self.output_schema))
+        if self.reasoning == "visible":
+            parts.append(f'Think step by step first. Then write "{self.answer_marker}" and the answer alone.')
+        elif self.labels is not None:
+            parts.append("Write the label alone.")
+        return "\n".join(parts)
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        """The user's message for one input; raises :class:`InputError` where it lacks a field."""
+        try:
+            return _FORMATTER.vformat(self.prompt, (), row)
+        except KeyError as error:
+            raise InputError(_no_field(str(error.args[0]), row)) from error
+
+    def messages(self, row: Mapping[str, Any]) -> Messages:
+        """The whole prompt for one input: system, examples, and the row."""
+        return (*self._head, {"role": "user", "content": self.render(row)})
+
+
+def _no_field(name: str, row: Mapping[str, Any]) -> str:
+    near = near_matches(name, row)
+    hint = f" Did you mean {{{near[0]}}}?" if near else ""
+    return f"the prompt uses {{{name}}}, and the input has {', '.join(map(str, row)) or 'no fields'}.{hint}"
+
+
+class _Plain(string.Formatter):
+    """Fields by their names alone: no attributes, no indices, no conversions that could reach into objects."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return kwargs[field_name], field_name
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+_FORMATTER = _Plain()
+
+
+def template_fields(prompt: str) -> tuple[str, ...]:
+    """The names of the fields in a prompt template, in order; raises ValueError where it is not one."""
+    try:
+        parts = list(string.Formatter().parse(prompt))
+    except ValueError as error:
+        raise ValueError(f"the prompt is not a template: {error}. Write {{{{ and }}}} for braces") from error
+    names: dict[str, None] = {}
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if not name or spec or conversion:
+            written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+            raise ValueError(f"the prompt names fields as {{column}}. Got {{{written}}}; write {{{{ for a brace")
+        names[name] = None
+    if not names:
+        raise ValueError("the prompt must use at least one field of the input, such as {text}: all would be alike")
+    return tuple(names)
