@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillcalc.cli_label import label
 from distillcalc.errors import DistillcalcError
 
 if TYPE_CHECKING:
@@ -592,6 +593,9 @@ def _tokens(number: float) -> str:
         if number >= 1e9
         else f"{number / 1e6:.3g}M"
     )
+
+
+app.command()(label)
 
 
 def main() -> None:

@@ -224,6 +224,8 @@ class ApiRow(Row):
     tpot_p95_ms: Positive | None = None
     tpot_p99_ms: Positive | None = None
     regions: list[str] = []
+    base_url: str | None = None  # of the endpoint that speaks OpenAI's API
+    key_env: str | None = None  # the environment variable that usually holds its key
 
     @model_validator(mode="after")
     def _percentiles_do_not_fall(self) -> ApiRow:

@@ -7,8 +7,10 @@ How records are made (:mod:`.label`), thrown out (:mod:`.filters`) and handed on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,12 +171,7 @@ class Dataset:
         if not file.suffix:
             file = file.with_suffix(".parquet" if len(self.records) > PARQUET_ABOVE else ".jsonl")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if file.suffix == ".parquet":
-                _write_parquet(self.records, file)
-            else:
-                with file.open("w", encoding="utf-8") as out:
-                    out.writelines(line(record) + "\n" for record in self.records)
+            write_records(self.records, file)
             card_file(file).write_text(
                 json.dumps({"schema_version": SCHEMA_VERSION, **self.card}, indent=2, ensure_ascii=False) + "\n",
                 encoding="utf-8",
@@ -237,7 +234,35 @@ def _jsonl_lines(file: Path) -> Iterator[tuple[int, str]]:
                 yield number, text
 
 
-def _write_parquet(records: Sequence[Record], file: Path) -> None:
+def write_records(records: Iterable[Record], file: Path) -> int:
+    """Write records one after the other, without holding them all; the file is whole or not there at all.
+
+    Returns
+    -------
+    How many there were.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    try:
+        count = _write_parquet(records, part) if file.suffix == ".parquet" else _write_jsonl(records, part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _write_jsonl(records: Iterable[Record], file: Path) -> int:
+    count = 0
+    with file.open("w", encoding="utf-8") as out:
+        for record in records:
+            out.write(line(record) + "\n")
+            count += 1
+        out.flush()
+        os.fsync(out.fileno())
+    return count
+
+
+def _write_parquet(records: Iterable[Record], file: Path) -> int:
     """One row a record: what is searched as columns, the whole as JSON beside it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -246,14 +271,16 @@ def _write_parquet(records: Sequence[Record], file: Path) -> None:
         [("id", pa.string()), ("sample", pa.int32()), ("text", pa.string()), ("answer", pa.string()),
          ("human_label", pa.string()), ("record", pa.string())]
     )  # fmt: skip
+    count, remaining = 0, iter(records)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for start in range(0, len(records), 10_000):
-            part = records[start : start + 10_000]
+        while part := list(islice(remaining, 10_000)):
             rows = [
                 {"id": r.id, "sample": r.sample, "text": r.text, "answer": r.answer, "human_label": r.human_label,
                  "record": line(r)} for r in part
             ]  # fmt: skip
             writer.write_table(pa.Table.from_pylist(rows, schema))
+            count += len(part)
+    return count
 
 
 def _parquet_lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -117,7 +117,7 @@ class Task(Strict):
         return "label" if self.labels is not None else "json" if self.output_schema is not None else "text"
 
     @cached_property
-    def _head(self) -> Messages:
+    def head(self) -> Messages:
         """The messages before the input's own: system and examples; the same for every row."""
         system = "\n\n".join(part for part in (self.system, self._instruction()) if part)
         head = [{"role": "system", "content": system}] if system else []
@@ -154,7 +154,7 @@ class Task(Strict):
 
     def messages(self, row: Mapping[str, Any]) -> Messages:
         """The whole prompt for one input: system, examples, and the row."""
-        return (*self._head, {"role": "user", "content": self.render(row)})
+        return (*self.head, {"role": "user", "content": self.render(row)})
 
 
 def _no_field(name: str, row: Mapping[str, Any]) -> str:

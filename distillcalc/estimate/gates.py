@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -74,17 +75,27 @@ def _case(use: Use, row: TermsRow) -> tuple[str, Verdict]:
     return case, row.competing if row.competing == row.not_competing else "unknown"
 
 
-def terms_gate(x: Inputs, catalog: Catalog, teacher: str, stays_at: str | None = None) -> GateResult:
-    """Whether the teacher's terms let a student be trained on its outputs for the stated use.
+@dataclass(frozen=True)
+class JudgedTerms:
+    """Every row of terms that applies, the case that the use is in each, and the strictest verdict in words."""
+
+    rows: tuple[tuple[str, TermsRow, str, Verdict], ...]
+    verdict: Verdict
+    detail: str
+    source: str = ""
+
+
+def judge_terms(catalog: Catalog, teacher: str, use: Use, stays_at: str | None = None) -> JudgedTerms:
+    """What the teacher's terms say of training a student on its outputs for a use.
 
     Where several terms apply (a model resold by a provider with terms of its own) the strictest counts.
     """
-    use = x.scenario.use
     rows = terms_rows(catalog, teacher, stays_at)
     if not rows:
-        words = f"the catalog has no terms for {teacher}: read them, then add a row to [overrides.terms]"
-        return GateResult.of("terms", "unknown", words)
-    judged = [(name, row, *_case(use, row)) for name, row in rows]
+        return JudgedTerms(
+            (), "unknown", f"the catalog has no terms for {teacher}: read them, then add a row to [overrides.terms]"
+        )
+    judged = tuple((name, row, *_case(use, row)) for name, row in rows)
     name, row, case, verdict = min(judged, key=lambda found: STRICTER[found[3]])
     words = {"pass": "allowed", "fail": "prohibited", "unknown": "unclear, ask the provider"}[verdict]
     if verdict == "unknown" and use.competes_with_teacher is None and row.not_competing != "unknown":
@@ -92,7 +103,13 @@ def terms_gate(x: Inputs, catalog: Catalog, teacher: str, stays_at: str | None =
     detail = f"{case}: {words}. {row.says}"
     if verdict == "pass" and row.requirements:
         detail += f" Required: {row.requirements}"
-    return GateResult.of("terms", verdict, detail, f"{name}: {row.source}, checked {row.checked.isoformat()}")
+    return JudgedTerms(judged, verdict, detail, f"{name}: {row.source}, checked {row.checked.isoformat()}")
+
+
+def terms_gate(x: Inputs, catalog: Catalog, teacher: str, stays_at: str | None = None) -> GateResult:
+    """Whether the teacher's terms let a student be trained on its outputs for the scenario's use."""
+    judged = judge_terms(catalog, teacher, x.scenario.use, stays_at)
+    return GateResult.of("terms", judged.verdict, judged.detail, judged.source)
 
 
 def strictest(found: Iterable[GateResult | None]) -> GateResult | None:

@@ -13,6 +13,11 @@ from starlette.routing import Route
 
 from tests.distill.server.harness import MODEL_VERSION, Fault, Served, Server, body_of, cut_short, error, failing
 
+KINDS = (
+    "429", "quota", "500", "503", "400", "401", "404", "slow", "timeout", "cut", "invalid_json", "refusal", "empty",
+    "bad_answer", "content_filter", "wrong_usage", "huge_usage", "no_usage", "no_choices", "duplicate_id", "redirect",
+)  # fmt: skip
+
 
 def routes(server: Server) -> list[Route]:
     async def complete(request: Request) -> Response:
@@ -38,9 +43,11 @@ def routes(server: Server) -> list[Route]:
 async def _respond(server: Server, raw: str, body: dict[str, Any]) -> Response:
     if not body.get("messages"):
         return error(400, "messages must not be empty")
-    fault = server.fault(raw)
+    fault = server.fault(raw, *KINDS)
     if fault is not None and (failed := failing(server, fault)) is not None:
         return failed
+    if fault is not None and fault.kind == "redirect":
+        return Response(status_code=307, headers={"location": "http://localhost:1/v1/chat/completions"})
     if fault is not None and fault.kind == "slow":
         await asyncio.sleep(fault.seconds)
     if server.latency_s:

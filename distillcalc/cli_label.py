@@ -1,0 +1,118 @@
+"""The command ``label``: plan, probe, ask for a yes, and carry a labelling out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from distillcalc.distill.plan import LabelPlan
+    from distillcalc.distill.probe import ProbeReport
+    from distillcalc.distill.state import State
+
+
+def label(
+    file: Annotated[Path, typer.Argument(metavar="TASK", help="A task file (.toml).")],
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and send nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on after the probe without asking.")] = False,
+    budget: Annotated[str | None, typer.Option(help="Ceiling in USD, instead of the file's.")] = None,
+    engine: Annotated[str | None, typer.Option(help="live or batch, instead of the file's.")] = None,
+    probe: Annotated[int | None, typer.Option(help="Rows to try first, instead of the file's.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    accept_unclear_terms: Annotated[
+        bool, typer.Option("--accept-unclear-terms", help="You have read the teacher's terms, and they allow it.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON on stdout; the tables go to stderr.")
+    ] = False,
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", metavar="FILE", help="TOML file with catalog rows of your own.")
+    ] = None,
+) -> None:
+    """Label rows with a teacher: plan, probe, a yes, then every answer journaled; goes on where it stopped."""
+    from distillcalc.cli import _console
+    from distillcalc.distill.label import run_plan
+    from distillcalc.distill.spec import LabelSpec
+    from distillcalc.errors import InputError
+    from distillcalc.workload.files import read_rows
+
+    if engine not in (None, "live", "batch"):
+        raise InputError(f"--engine is live or batch. Got {engine!r}")
+    spec = LabelSpec.load(file)
+    plan = spec.plan(spec.catalog(read_rows(catalog) if catalog else None))
+    console = _console(as_json)
+
+    def show(text: object) -> None:
+        console.print(str(text), markup=False, highlight=False, soft_wrap=True)
+
+    show(plan)
+    if plan_only:
+        if as_json:
+            print(json.dumps(plan.to_dict()))
+        return
+    if plan.terms.verdict == "unknown" and not accept_unclear_terms and not yes and sys.stdin.isatty():
+        accept_unclear_terms = typer.confirm("The terms do not say. Have you read them, and do they allow it?")
+    ceiling = budget if budget is not None else str(spec.labelling.budget_usd)
+    limits = spec.labelling
+    with _Bar(console, plan) as bar:
+
+        def confirm(plan: LabelPlan, found: ProbeReport | None) -> bool:
+            bar.pause()
+            if found is not None:
+                show(found)
+                for warning in found.warnings(plan):
+                    show(f"WARNING: {warning}")
+            if yes:
+                return True
+            if not sys.stdin.isatty():
+                raise InputError("nobody is here to say yes. Run it again with --yes; what the probe paid for is kept")
+            return typer.confirm(f"Label the rest, for ${ceiling} at the most?")
+
+        run = run_plan(
+            plan, budget_usd=ceiling, runs=runs, engine=engine or limits.engine,  # type: ignore[arg-type]
+            probe=limits.probe if probe is None else probe, confirm=confirm,
+            accept_unclear_terms=accept_unclear_terms, progress=bar.update, attempts=limits.attempts,
+            patience_s=limits.patience_s,
+        )  # fmt: skip
+    show(run)
+    if as_json:
+        print(json.dumps(run.to_dict()))
+    if run.stopped and run.stopped != "not confirmed":
+        sys.exit(3)
+
+
+class _Bar:
+    """Progress on stderr, where a person looks; nothing where nobody does."""
+
+    def __init__(self, console: Console, plan: LabelPlan) -> None:
+        self._shown = sys.stderr.isatty()
+        self._bar: Any = None
+        self._plan = plan
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    def pause(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def update(self, state: State) -> None:
+        if not self._shown:
+            return
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=state.wanted, unit="answer", initial=state.got, file=sys.stderr)
+        self._bar.n = state.got
+        self._bar.set_postfix_str(f"${state.ledger.spent:.4f}", refresh=False)
+        self._bar.update(0)
