@@ -10,21 +10,27 @@ from distillcalc.distill.wording import normalised
 
 # A refusal is an inability of the writer's AND an act that only an assistant declines, or an object that points at
 # the request. "I'm sorry, I can't find your order" and "Sorry for the delay" are answers of a help desk.
-_THAT = r"(?:that|this|it|these|those|such|your request|the request|requests?|what you)"
+_THAT = (
+    r"(?:(?:that|this|these|such)(?: (?:an? )?(?:kinds?|types?|sorts?|requests?|information|content|question|text|topic)\b"
+    r"|[.!,;]|$)|(?:your|the) request\b|requests?\b|what you)"
+)
 _EN_SORRY = (
     r"(?:(?:oh,? )?(?:i'm|i am|we're|we are|i do) )?(?:(?:very|really|so|terribly|truly) )?(?:sorry|apologi[sz]e)"
     r"|i(?:'d| would)? (?:must |have to )?apologi[sz]e|my apologies|apologies|unfortunately|regrettably|no"
 )
 _EN_CANNOT = (
-    r"(?:i|we)(?:'m| am|'re| are)? ?(?:can't|can not|cannot|won't|will not|couldn't|must decline|decline to|refuse to"
+    r"(?:i|we)(?:'m| am|'re| are)? ?"
+    r"(?:(?:can't|can not|cannot)(?: and (?:will not|won't))?|(?:won't|will not)(?: be able)?|couldn't"
+    r"|must decline|decline to|refuse to"
     r"|(?:simply )?(?:not able|unable|not allowed|not permitted|not comfortable|not going)(?: to| with)?)"
 )
 _EN_ACT = (
-    rf"(?:(?:help|assist|support)(?:ing)?(?: you)?"
-    rf"(?: (?:with|in|on) (?:{_THAT}\b|creating|writing|making|doing)|[.!,;]|$)"
-    rf"|(?:comply|engage|fulfil|fulfill)\b|(?:do|answer|discuss|share|complete|continue|classify|translate) {_THAT}\b"
-    rf"|(?:provide|give|offer|create|write|generate|produce|share|make)(?: you)?(?: with)?"
-    rf" (?:{_THAT}\b|(?:any |an? |the )?(?:(?:\w+ )?(?:instructions|guidance|content|answer|response)\b)))"
+    r"(?:(?:help|assist|support)(?:ing)?(?: you)?"
+    rf"(?: (?:with|in|on) (?:that|this|it|these|those|such|{_THAT}|creating|writing|making|doing)\b|[.!,;]|$)"
+    rf"|(?:comply|engage|fulfil|fulfill)\b|(?:do|answer|discuss|share|complete|continue|classify|translate) {_THAT}"
+    r"|(?:provide|give|create|write|generate|produce|share)(?: you)?(?: with)?"
+    rf" (?:{_THAT}|(?:any |an? |the )?(?:\w+ )?(?:instructions|guidance|content)\b"
+    r"|(?:medical|legal|financial) advice\b))"
 )
 _PATTERNS = (
     # English
@@ -55,7 +61,7 @@ _PATTERNS = (
 )
 _REFUSAL = re.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS))
 STOPPED = frozenset({"content_filter", "refusal", "safety"})  # finish reasons of servers
-_LEADING = " \t\n*_#>\"'`“”«»¡-"
+_LEADING = " \t\n_#>\"'`“”«»¡-"
 
 
 def is_refusal(text: str) -> bool:
@@ -64,7 +70,7 @@ def is_refusal(text: str) -> bool:
     Only the beginning is read. "Sorry for the delay, your card is on its way" is no refusal, and neither is "I can't
     find your order": a help desk writes both.
     """
-    start = normalised(text[:400].replace("’", "'")).lstrip(_LEADING)
+    start = normalised(text[:400].replace("’", "'").replace("*", "")).lstrip(_LEADING)
     return _REFUSAL.match(start) is not None
 
 
