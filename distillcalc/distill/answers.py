@@ -47,7 +47,9 @@ def answer_key(text: str) -> str:
     said = final_answer(text)
     number = as_number(said)
     if number is not None:
-        return str(number.normalize() + 0)  # + 0: minus zero is zero
+        plain = f"{number:f}"  # all its digits, however many
+        plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+        return "0" if plain in ("-0", "") else plain
     return normalised(said).strip(" .!\"'`")
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from distillcalc.distill.filtered import Filtered, Verdict, judged
 from distillcalc.distill.records import Record
-from distillcalc.distill.wording import n_grams, words
-from distillcalc.errors import InputError
+from distillcalc.distill.wording import n_grams, normalised, words
+from distillcalc.errors import InputError, MissingExtra
 
 WORDS = 13
 FEWEST_WORDS = 8
 CELLS = 2_000_000  # comparisons of rapidfuzz at a time
-ROUNDING = 1e-9  # rapidfuzz takes 1 - 0.1 for less than 0.9
+ROUNDING = 1e-6  # rapidfuzz takes a ratio of 0.9 to miss a cutoff of 0.9, which it holds in single precision
 
 
 class Evaluation:
@@ -35,7 +35,7 @@ class Evaluation:
             else [(i.id, i.text) if isinstance(i, Record) else (str(n), i) for n, i in enumerate(items)]
         )
         self.ids = [str(name) for name, _ in pairs]
-        self.words = [words(text) for _, text in pairs]
+        self.words = [_parts(text) for _, text in pairs]
         self._grams: dict[int, dict[tuple[str, ...], int]] = {}
 
     @cached_property
@@ -52,6 +52,11 @@ class Evaluation:
     def lengths(self, low: int, high: int) -> list[int]:
         """The numbers of words from low up to, not with, high that some item has."""
         return sorted({len(item) for item in self.words if low <= len(item) < high})
+
+
+def _parts(text: str) -> list[str]:
+    """The words of a text; of one without words, such as "?!", what stands between its spaces."""
+    return words(text) or normalised(text).split()
 
 
 def _first(pairs: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str, ...], int]:
@@ -104,7 +109,7 @@ def decontaminated(
         if value is not None and not 0 < value <= 1:
             raise InputError(f"{name} is a likeness above 0 and up to 1, such as 0.9. Got {value:g}")
     known = Evaluation(evaluation)
-    inputs = [words(record.text) for record in records]
+    inputs = [_parts(record.text) for record in records]
     found: list[tuple[str, int] | None] = [_by_words(item, known, n, fewest) for item in inputs]
     _by_likeness(found, inputs, known, ratio)
     _by_piece(found, inputs, known, fewest, partial)
@@ -151,9 +156,11 @@ def _by_likeness(
     items = [i for i, item in enumerate(known.words) if item]
     if ratio is None or not todo or not items:
         return
-    from rapidfuzz import process
-    from rapidfuzz.distance import Indel
-
+    try:
+        from rapidfuzz import process
+        from rapidfuzz.distance import Indel
+    except ImportError as error:
+        raise MissingExtra("rapidfuzz", "distill") from error
     mine = {i: " ".join(sorted(inputs[i])) for i in todo}
     theirs = {i: " ".join(sorted(known.words[i])) for i in items}
     todo.sort(key=lambda i: len(mine[i]))
@@ -193,8 +200,10 @@ def _by_piece(
     items = [i for i, item in enumerate(known.words) if len(item) >= fewest]
     if partial is None or not todo or not items:
         return
-    from rapidfuzz import fuzz, process
-
+    try:
+        from rapidfuzz import fuzz, process
+    except ImportError as error:
+        raise MissingExtra("rapidfuzz", "distill") from error
     theirs = [" ".join(known.words[i]) for i in items]
     cutoff = 100 * (partial - ROUNDING)
     rows = max(CELLS // len(items), 1)

@@ -21,13 +21,13 @@ from distillcalc.distill.answers import vote_of
 from distillcalc.distill.filtered import Filtered, Verdict, judged
 from distillcalc.distill.records import Record
 from distillcalc.distill.wording import Unit, jaccard, normalised, shingles
-from distillcalc.errors import InputError
+from distillcalc.errors import InputError, MissingExtra
 
 SIZE = 5  # characters of a shingle
 PERMUTATIONS = 128
-HELD = 20_000  # sets of shingles
+HELD = 2_000  # sets of shingles
 CELLS = 4_000_000  # comparisons of rapidfuzz at a time
-ROUNDING = 1e-9  # rapidfuzz takes 1 - 0.2 for less than 0.8
+ROUNDING = 1e-6  # rapidfuzz takes a ratio of 0.8 to miss a cutoff of 0.8, which it holds in single precision
 RECALL = 0.995  # chance that a pair right at the threshold is found
 
 
@@ -98,8 +98,10 @@ class Near:
         long = [i for i, short in enumerate(self.short) if not short]
         if not long:
             return found
-        from datasketch import MinHash
-
+        try:
+            from datasketch import MinHash
+        except ImportError as error:
+            raise MissingExtra("datasketch", "distill") from error
         coded = ([gram.encode() for gram in self.shingles(i)] for i in long)
         made = MinHash.generator(coded, num_perm=self.permutations, seed=self.seed, hashfunc=zlib.crc32)
         signatures = np.stack([one.hashvalues for one in made])
@@ -112,9 +114,11 @@ class Near:
     @cached_property
     def short_pairs(self) -> list[tuple[int, int]]:
         """Pairs of distinct texts, one of them short, whose ratio reaches the threshold."""
-        from rapidfuzz import process
-        from rapidfuzz.distance import Indel
-
+        try:
+            from rapidfuzz import process
+            from rapidfuzz.distance import Indel
+        except ImportError as error:
+            raise MissingExtra("rapidfuzz", "distill") from error
         short = [i for i, is_short in enumerate(self.short) if is_short and self.distinct[i]]
         lengths = np.array([len(text) for text in self.distinct])
         reach = (2 - self.threshold) / self.threshold + 1e-9  # of two lengths, where the ratio can reach the threshold

@@ -11,7 +11,8 @@ from distillcalc.distill.wording import normalised
 # A refusal is an inability of the writer's AND an act that only an assistant declines, or an object that points at
 # the request. "I'm sorry, I can't find your order" and "Sorry for the delay" are answers of a help desk.
 _THAT = (
-    r"(?:(?:that|this|these|such)(?: (?:an? )?(?:kinds?|types?|sorts?|requests?|information|content|question|text|topic)\b"
+    r"(?:(?:that|this|these|such)"
+    r"(?: (?:an? )?(?:kinds?|types?|sorts?|requests?|information|content|question|text|topic)\b"
     r"|[.!,;]|$)|(?:your|the) request\b|requests?\b|what you)"
 )
 _EN_SORRY = (
