@@ -133,6 +133,15 @@ def test_a_chain_of_near_duplicates_is_one_cluster_and_two_leaders() -> None:
     assert clusters(chain, threshold=0.95) == [0, 1, 2]
 
 
+def test_a_chain_of_short_texts_too() -> None:
+    # The ratio is twice the shorter over both: 8/9 = 0.89, 10/11 = 0.91, and of the ends 8/10 = 0.8.
+    chain = ["abcd", "abcde", "abcdef"]
+    assert clusters(chain, threshold=0.85) == [0, 0, 0]
+    assert clusters(chain, threshold=0.9) == [0, 1, 1]
+    found = near_duplicates([record(str(i), text) for i, text in enumerate(chain)], threshold=0.85)
+    assert [one.id for one in found.kept] == ["0", "2"]
+
+
 pieces = st.lists(st.sampled_from(["card ", "lost ", "money ", "é", "ß", "🙂", "the transfer is late "]), max_size=8)
 
 
