@@ -138,6 +138,7 @@ def test_a_chain_of_short_texts_too() -> None:
     chain = ["abcd", "abcde", "abcdef"]
     assert clusters(chain, threshold=0.85) == [0, 0, 0]
     assert clusters(chain, threshold=0.9) == [0, 1, 1]
+    assert clusters(["abcdef", "abcdefgh"]) == [0, 0]  # 12/14 = 0.86: lengths that differ by a third
     found = near_duplicates([record(str(i), text) for i, text in enumerate(chain)], threshold=0.85)
     assert [one.id for one in found.kept] == ["0", "2"]
 
