@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillcalc.distill.answers import vote_of
+from distillcalc.distill.comparing import vote_of
 from distillcalc.distill.filtered import Filtered, Verdict, judged
 from distillcalc.distill.records import Record
 from distillcalc.distill.wording import Unit, jaccard, normalised, shingles

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from distillcalc.distill.answers import said_by, same_answer, vote_of
+from distillcalc.distill.comparing import said_by, same_answer, vote_of
 from distillcalc.distill.decontaminate import decontaminated
 from distillcalc.distill.duplicates import exact_duplicates, near_duplicates
 from distillcalc.distill.filtered import Filter, Filtered, FilterReport, Removal, Verdict, apply_filters, judged

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillcalc.distill import filters
-from distillcalc.distill.answers import answer_key, as_number, final_answer, same_answer
+from distillcalc.distill.comparing import answer_key, as_number, final_answer, same_answer
 from distillcalc.distill.filtered import Filtered
 from distillcalc.distill.records import Record
 from distillcalc.distill.refusals import is_refusal
