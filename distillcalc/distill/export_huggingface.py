@@ -41,7 +41,8 @@ def write_huggingface(kept: Mapping[str, Sequence[Record]], named: bool, folder:
             "id": text, "sample": datasets.Value("int32"),
             "messages": messages, "prompt": messages, "completion": messages,
             **dict.fromkeys(("answer", "reasoning", "label", "human_label", "input", "problems"), text),
-            **dict.fromkeys(("finish_reason", "teacher", "version", "host", "at"), text), "usd": datasets.Value("float64"),
+            **dict.fromkeys(("finish_reason", "teacher", "version", "host", "at"), text),
+            "usd": datasets.Value("float64"),
             **dict.fromkeys(("input_tokens", "output_tokens", "reasoning_tokens"), number),
         }
     )  # fmt: skip
