@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from distillcalc.distill.sensitive import KINDS, Found, find
 from distillcalc.errors import InputError, MissingExtra, UnknownName
@@ -21,6 +22,8 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _TAKEN = re.compile(rf"({_NAMES})\\?[_ -]([1-9][0-9]*)", re.IGNORECASE | re.ASCII)
+
+Piece: TypeAlias = tuple[str, str | None]  # a part of a text, and its kind where it is masked
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,12 @@ class Redactor:
         spans = [find(text, self.kinds, self.region) for text in texts]
         if not any(spans):
             return texts, {}, {}
-        kind_of = {text[a:b]: kind for text, found in zip(texts, spans, strict=True) for a, b, kind in found}
-        anywhere = re.compile("|".join(map(re.escape, sorted(kind_of, key=len, reverse=True))))
-        pieces = [_pieces(text, found, anywhere, kind_of) for text, found in zip(texts, spans, strict=True)]
+        pieces = [_pieces(text, found) for text, found in zip(texts, spans, strict=True)]
+        kind_of = {text: kind for cut in pieces for text, kind in cut if kind is not None}
+        stays = "\n".join(text for cut in pieces for text, kind in cut if kind is None)
+        if again := [original for original in kind_of if original in stays]:
+            anywhere = re.compile("|".join(map(re.escape, sorted(again, key=len, reverse=True))))
+            pieces = [list(_cut_again(cut, anywhere, kind_of)) for cut in pieces]
         taken = _taken([*texts, *(text for cut in pieces for text, kind in cut if kind is None)])
         placeholders: dict[str, str] = {}
         last: Counter[str] = Counter()
@@ -171,27 +177,25 @@ def restore_messages(messages: Iterable[Mapping[str, str]], originals: Mapping[s
     )
 
 
-def _pieces(
-    text: str, found: list[Found], anywhere: re.Pattern[str], kind_of: Mapping[str, str]
-) -> list[tuple[str, str | None]]:
-    """A text cut into what stays (kind None) and what is masked; other places of what was found are masked too."""
-    cut: list[tuple[str, str | None]] = []
-
-    def between(part: str) -> None:
-        at = 0
-        for match in anywhere.finditer(part):
-            cut.append((part[at : match.start()], None))
-            cut.append((match.group(), kind_of[match.group()]))
-            at = match.end()
-        cut.append((part[at:], None))
-
+def _pieces(text: str, found: list[Found]) -> list[Piece]:
+    """A text cut into what stays (kind None) and what is masked."""
+    cut: list[Piece] = []
     at = 0
-    for start, end, _ in found:
-        between(text[at:start])
-        cut.append((text[start:end], kind_of[text[start:end]]))
+    for start, end, kind in found:
+        cut += [(text[at:start], None), (text[start:end], kind)]
         at = end
-    between(text[at:])
-    return cut
+    return [*cut, (text[at:], None)]
+
+
+def _cut_again(cut: list[Piece], anywhere: re.Pattern[str], kind_of: Mapping[str, str]) -> Iterator[Piece]:
+    """The same pieces with what was found masked also where nothing gives it away."""
+    for text, kind in cut:
+        at = 0
+        for match in anywhere.finditer(text) if kind is None else ():
+            yield text[at : match.start()], None
+            yield match.group(), kind_of[match.group()]
+            at = match.end()
+        yield text[at:], kind
 
 
 def _taken(texts: Iterable[str]) -> set[tuple[str, str]]:

@@ -184,12 +184,13 @@ def _card_from(text: str, groups: list[Span], first: int) -> int | None:
     start = groups[first][0]
     if start > 1 and text[start - 1] == "." and text[start - 2].isdigit():
         return None  # the decimals of a number
-    best, sizes = None, []
+    best, sizes, total = None, [], 0
     for last in range(first, len(groups)):
         sizes.append(groups[last][1] - groups[last][0])
-        if sum(sizes) > 19:
+        total += sizes[-1]
+        if total > 19:
             break
-        if sum(sizes) >= 13 and _is_grouped(sizes):
+        if total >= 13 and _is_grouped(sizes):
             digits = "".join(str(int(c)) for a, b in groups[first : last + 1] for c in text[a:b])
             if _ISSUERS.fullmatch(digits) and _passes_luhn(digits):
                 best = last
