@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-_MARKUP = re.compile(r"[\\`*_\[\]|~$]|^[#+=-]")
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|^[#+=-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _LIST_NUMBER = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))")
 _LINK = re.compile(r"(://|\bwww\.)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -40,7 +40,9 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         parts += ["## Classes", _table(("label", "records"), card["classes"].items())]
     if card["splits"]:
         parts += ["## Splits", _table(("split", "records"), card["splits"].items())]
-    parts += ["## Teacher", _dicts(card["teachers"]) or "No records.", "Asked with:", _dicts(card["sampling"])]
+    parts += ["## Teacher", _dicts(card["teachers"]) or "No records."]
+    if card["sampling"]:
+        parts += ["Asked with:", _dicts(card["sampling"])]
     if card["filters"]:
         parts += ["## Filters", "In the order in which they ran.", *(fenced(_json(f), "json") for f in card["filters"])]
     parts += ["## Terms that apply", *_terms(card["terms"])]
@@ -93,7 +95,7 @@ def _front(card: Mapping[str, Any]) -> str:
 def _facts(card: Mapping[str, Any]) -> str:
     records, spend, tokens = card["records"], card["spend"], card["tokens"]
     rows: list[tuple[str, Any]] = [
-        ("records", f"{records['total']:,} of {records['inputs']:,} inputs, {records['valid']:,} valid"),
+        ("records", f"{records['total']:,} answers to {records['inputs']:,} inputs, {records['valid']:,} valid"),
         ("answers", {"label": "labels", "json": "JSON", "text": "text"}[card["task"]["kind"]]),
     ]
     if records["with_reasoning"]:

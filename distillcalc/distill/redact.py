@@ -96,14 +96,14 @@ class Redactor:
         """A whole prompt masked, with the same placeholder for the same original in all its messages.
 
         What was found in one message is masked wherever else it stands, also where nothing there gives it away. All
-        texts of a message are masked but its role.
+        texts of a message are masked but its role; what is no text raises :class:`InputError`, since it could hide one.
         """
-        places = [
-            (at, key)
-            for at, message in enumerate(messages)
-            for key, value in message.items()
-            if key != "role" and isinstance(value, str)
-        ]
+        places = [(at, key) for at, message in enumerate(messages) for key in message if key != "role"]
+        for at, key in places:
+            if not isinstance(messages[at][key], str):
+                raise InputError(
+                    f"message {at + 1} must have a text as {key}, to be masked. Got {type(messages[at][key]).__name__}"
+                )
         texts, originals, counts = self._mask([messages[at][key] for at, key in places])
         masked = [dict(message) for message in messages]
         for (at, key), text in zip(places, texts, strict=True):

@@ -90,7 +90,9 @@ class TrainingFileReport:
         if self.per_example:
             each = ", ".join(f"{name} {value:,.0f}" for name, value in self.per_example.items())
             lines.append(f"tokens of an example: {each}; {self.truncated:,} above {self.max_tokens_per_example:,}")
-            lines.append(f"billed: {about}{self.billed_tokens:,} tokens in {self.epochs} epochs")
+            lines.append(
+                f"billed: {about}{self.billed_tokens:,} tokens in {self.epochs} epoch{'s' * (self.epochs != 1)}"
+            )
         if self.tokens_are_estimated:
             lines.append("tokens are estimated as bytes / 4: give count_tokens for a count")
         for title, listed, total in (

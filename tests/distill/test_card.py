@@ -95,7 +95,7 @@ def test_a_page_says_it_all() -> None:
     }
     for words in (
         "# Moods\n\nMoods of texts.",
-        "| records | 4 of 2 inputs, 3 valid |",
+        "| records | 4 answers to 2 inputs, 3 valid |",
         "| forecast spend | 12.50 USD |",
         "| masked before sending | email 1,200 |",
         "| good | 2 |",
@@ -151,7 +151,7 @@ def test_texts_of_others_do_not_become_markup() -> None:
         ("- a", "\\- a"),
         ("100. a", "100\\. a"),
         ("12.50 USD", "12.50 USD"),
-        ("a_b|c*d", "a\\_b\\|c\\*d"),
+        ("_a_b|c*d_", "\\_a_b\\|c\\*d\\_"),
         ("<b> & \u202ec\r\nd", "&lt;b&gt; &amp; c d"),
         ("http://x", "http:/\\/x"),
     ],

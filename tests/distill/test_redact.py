@@ -148,6 +148,8 @@ def test_one_prompt_has_one_placeholder_for_one_original() -> None:
     assert found.counts == {"key": 2, "email": 4}
     assert restore_messages(found.messages, found.originals) == messages
     assert Redactor().redact_messages([]).messages == ()
+    with pytest.raises(InputError, match="message 1 must have a text as content"):
+        Redactor().redact_messages([{"role": "user", "content": [{"type": "text", "text": "a@example.com"}]}])  # type: ignore[dict-item]
 
 
 def test_what_looks_like_a_placeholder_already_keeps_its_number() -> None:
