@@ -38,7 +38,9 @@ IBANS = (
     "gb29nwbk60161331926819",
     "de89 3704 0044 0532 0130 00",
 )
-LETTERS = "aB3dE5gH7jK9mN1pQ2sT4vW6xY8zC0fR"  # no key of anybody's; in parts, so that no scanner takes it for one
+LETTERS = "".join(
+    a + b for a, b in zip("aBdEgHjKmNpQsTvW", "3579246813579246", strict=True)
+)  # no key of anybody's; in parts, so that no scanner takes it for one
 KEYS = (
     "sk" + "-proj-" + LETTERS,
     "sk" + "-ant-api03-" + LETTERS,
@@ -114,18 +116,18 @@ def test_a_card_is_found_among_other_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "secret"),
     [
-        ("password: hunter2!", "hunter2"),
-        ('{"api_key": "q8Zt5Lm2Xw"}', "q8Zt5Lm2Xw"),
-        ("export CLIENT_SECRET='Gq7-Tz_91xW'", "Gq7-Tz_91xW"),
-        ("Authorization: Bearer abCD12efGH34ij", "abCD12efGH34ij"),
-        ("postgres://admin:s3cretpw@db.internal:5432/x", "s3cretpw"),
-        ("my password is Tr0ub4dor&3.", "Tr0ub4dor&3"),
+        ("password: {}!", "hunter" + "2"),
+        ('{{"api_key": "{}"}}', "q8Zt5" + "Lm2Xw"),
+        ("export CLIENT_SECRET='{}'", "Gq7-Tz" + "_91xW"),
+        ("Authorization: Bearer {}", "abCD12" + "efGH34ij"),
+        ("postgres://admin:{}@db.internal:5432/x", "s3cret" + "pw"),
+        ("my password is {}.", "Tr0ub4" + "dor&3"),
     ],
 )
 def test_values_beside_a_word_for_secret_are_masked(text: str, secret: str) -> None:
-    found = Redactor().redact(text)
+    found = Redactor().redact(text.format(secret))
     assert found.originals == {"[KEY_1]": secret}
-    assert found.text == text.replace(secret, "[KEY_1]")
+    assert found.text == text.format("[KEY_1]")
 
 
 def test_a_key_without_its_end_is_masked_to_the_end() -> None:
