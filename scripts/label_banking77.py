@@ -28,10 +28,10 @@ from typing import Any
 
 import pandas as pd
 import tomli_w
+from distillcalc.distill.recipe import default_filters
 
 from distillcalc.distill.filters import apply_filters
 from distillcalc.distill.packaged import smollm2
-from distillcalc.distill.recipe import default_filters
 from distillcalc.distill.records import Dataset
 
 INTENTS = 6

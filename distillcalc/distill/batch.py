@@ -232,9 +232,8 @@ class _Batches:
         """Wait until every open chunk has ended, and journal what each brought."""
         while numbers := self.open():
             for number in numbers:
-                batch = self._patiently(
-                    lambda number=number: self.api.batches.retrieve(self.state.batches[number]["id"])
-                )
+                name = self.state.batches[number]["id"]
+                batch = self._patiently(partial(self.api.batches.retrieve, name))
                 if batch.status in ENDED:
                     self._read(number, batch)
             if self.open():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.distill.journal import Journal
@@ -56,7 +57,7 @@ class Engine:
 
     Parameters
     ----------
-    client : see :func:`.teacher.async_client`.
+    clients : see :func:`.teacher.async_clients`; workers share them evenly.
     journal, state : of the run.
     prices : of the teacher, today.
     max_output_tokens : per sample, as the requests state it.
@@ -68,7 +69,7 @@ class Engine:
 
     def __init__(
         self,
-        client: AsyncOpenAI,
+        clients: Sequence[AsyncOpenAI],
         journal: Journal,
         state: State,
         prices: CallPrices,
@@ -82,7 +83,7 @@ class Engine:
         import httpx2
         import openai
 
-        self._client, self._journal, self._state, self._prices = client, journal, state, prices
+        self._clients, self._journal, self._state, self._prices = clients, journal, state, prices
         self._ledger: Ledger = state.ledger
         self._max_output_tokens = max_output_tokens
         self._attempts, self._patience_s = attempts, patience_s
@@ -109,7 +110,8 @@ class Engine:
             If the budget does not hold the next call, or the server refuses the key, the model or everything.
         """
         self._answered_at = time.monotonic()
-        workers = [asyncio.create_task(self._work(units)) for _ in range(self.pacer.most)]
+        clients = islice(cycle(self._clients), self.pacer.most)
+        workers = [asyncio.create_task(self._work(client, units)) for client in clients]
         try:
             await asyncio.gather(*workers)
         except BaseException:
@@ -133,17 +135,17 @@ class Engine:
         self._halted = self._halted or error
         self._freed.set()
 
-    async def _work(self, units: Iterator[Unit]) -> None:
+    async def _work(self, client: AsyncOpenAI, units: Iterator[Unit]) -> None:
         for unit in units:
             if self._ending:
                 return
-            await self._ask(unit)
+            await self._ask(client, unit)
 
-    async def _ask(self, unit: Unit) -> None:
+    async def _ask(self, client: AsyncOpenAI, unit: Unit) -> None:
         missing = list(unit.samples)
         failures = 0
         while not self._ending:
-            outcome, got = await self._try(unit, missing)
+            outcome, got = await self._try(client, unit, missing)
             if outcome is _Next.GO_ON:
                 failures = 0
                 missing = missing[got:]
@@ -176,7 +178,7 @@ class Engine:
         self._ledger.reserved -= most
         self._freed.set()
 
-    async def _try(self, unit: Unit, samples: list[int]) -> tuple[_Next, int]:
+    async def _try(self, client: AsyncOpenAI, unit: Unit, samples: list[int]) -> tuple[_Next, int]:
         most = self._prices.most(unit.most_input_tokens, self._max_output_tokens * len(samples))
         if not await self._reserve(most):
             if not self._ending:
@@ -191,13 +193,13 @@ class Engine:
             try:
                 if self._ending:
                     return _Next.OVER, 0
-                return await self._send(unit, samples, most)
+                return await self._send(client, unit, samples, most)
             finally:
                 self.pacer.leave()
         finally:
             self._settle(most)
 
-    async def _send(self, unit: Unit, samples: list[int], most: Decimal) -> tuple[_Next, int]:
+    async def _send(self, client: AsyncOpenAI, unit: Unit, samples: list[int], most: Decimal) -> tuple[_Next, int]:
         call = self._state.next_call(unit.row, samples[0])
         about: dict[str, Any] = {"call": call, "row": unit.row, "samples": samples}
         if unit.probe:
@@ -207,9 +209,7 @@ class Engine:
         await self._journal.commit(intent)
         sent = time.monotonic()
         try:
-            response = await self._client.post(
-                "/chat/completions", cast_to=self._response_type, body=unit.body(len(samples))
-            )
+            response = await client.post("/chat/completions", cast_to=self._response_type, body=unit.body(len(samples)))
             raw = response.content
         except self._status_error as error:
             return await self._refusal(about, error, sent)

@@ -121,7 +121,7 @@ def verified_chain(
 ) -> Filtered:
     """Keep chains of thought that end in the right answer.
 
-    Numbers compare by value, and what stands after "####" or "Answer:" counts (:func:`.answers.same_answer`). Records
+    Numbers compare by value, and what stands after "####" or "Answer:" counts (:func:`.comparing.same_answer`). Records
     with no reference are kept and counted as unverified; those without a chain of thought are kept and not judged.
 
     The report always tells what it does or would do, because it need not help: OpenThoughts (Guha et al., 2025,

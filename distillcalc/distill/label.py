@@ -23,17 +23,18 @@ from typing import Any, Literal
 
 from distillcalc.catalog import Catalog
 from distillcalc.distill import collect
+from distillcalc.distill.comparing import vote_of
 from distillcalc.distill.engine import Engine, LabellingStopped, Unit, now
 from distillcalc.distill.journal import Journal, entry_at
 from distillcalc.distill.ledger import CallPrices, Ledger
 from distillcalc.distill.pacing import Pacer
 from distillcalc.distill.plan import CALLS_IN_FLIGHT, LabelPlan, plan_labels, price_ref, save_plan
-from distillcalc.distill.probe import PROBE_ROWS, ProbeReport, Rate, answer_key, probe_rows, tally
+from distillcalc.distill.probe import PROBE_ROWS, ProbeReport, Rate, probe_rows, tally
 from distillcalc.distill.records import PARQUET_ABOVE, Dataset, Record, card_file, write_records
 from distillcalc.distill.rows import Row, Rows
 from distillcalc.distill.state import State
 from distillcalc.distill.task import Task
-from distillcalc.distill.teacher import Privacy, Teacher, async_client
+from distillcalc.distill.teacher import Privacy, Teacher, async_clients
 from distillcalc.errors import InputError
 from distillcalc.workload.logs.tokens import Tokenizer
 
@@ -354,7 +355,7 @@ class _Session:
                 cold = own[:1] + cold if self._first_is_cold else cold
                 if len(cold) == 2:
                     pairs += 1
-                    same += answer_key(cold[0]) == answer_key(cold[1])
+                    same += vote_of(cold[0]) == vote_of(cold[1])
         valid, problems, accuracy, thought = tally(found)
         counts = state.counts
         several = plan.teacher.one_call and plan.teacher.samples > 1
@@ -367,12 +368,13 @@ class _Session:
         )  # fmt: skip
 
     async def _run(self, units: Iterator[Unit]) -> None:
-        client = async_client(
-            self.plan.teacher, self.plan.catalog, self.plan.privacy, connections=self.plan.concurrency
-        )
-        async with client:
+        plan = self.plan
+        clients = async_clients(plan.teacher, plan.catalog, plan.privacy, connections=plan.concurrency)
+        async with contextlib.AsyncExitStack() as open_clients:
+            for client in clients:
+                await open_clients.enter_async_context(client)
             engine = Engine(
-                client, self.journal, self.state, self.prices, max_output_tokens=self.plan.teacher.max_output_tokens,
+                clients, self.journal, self.state, self.prices, max_output_tokens=plan.teacher.max_output_tokens,
                 pacer=self.pacer, **self._settings,
             )  # fmt: skip
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distillcalc.distill.answers import Parsed
 from distillcalc.distill.plan import LabelPlan
 from distillcalc.distill.records import Record
 from distillcalc.distill.rows import Row
@@ -125,11 +124,6 @@ def probe_rows(plan: LabelPlan, count: int = PROBE_ROWS) -> list[tuple[int, Row]
             chosen.append((index, row))
         place += 1
     return chosen
-
-
-def answer_key(parsed: Parsed | Record) -> str:
-    """What two answers must have in common to be the same."""
-    return repr(parsed.value) if parsed.value is not None else " ".join(parsed.answer.split())
 
 
 def tally(records: Sequence[Record]) -> tuple[Rate, dict[str, int], Rate, int]:

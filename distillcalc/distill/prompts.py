@@ -42,7 +42,8 @@ class Prompts:
         """Messages as they are sent, and what was masked in them by its placeholder."""
         if self.redactor is None:
             return messages, {}
-        return self.redactor.redact_messages(messages)
+        masked = self.redactor.redact_messages(messages)
+        return masked.messages, masked.originals
 
     def prompt(self, row: Mapping[str, Any]) -> tuple[Messages, Mapping[str, str]]:
         """The prompt of a row as it is sent, and what was masked in it."""
@@ -50,7 +51,11 @@ class Prompts:
 
     def restored(self, text: str, originals: Mapping[str, str]) -> str:
         """A text of the teacher's with what was masked put back."""
-        return text if self.redactor is None or not originals else self.redactor.restore(text, originals)
+        if self.redactor is None or not originals:
+            return text
+        from distillcalc.distill.redact import restore
+
+        return restore(text, originals)
 
     def unit(self, index: int, row: Row, samples: tuple[int, ...], *, probe: str = "", **changed: Any) -> Unit:
         """What to ask for some samples of a row; ``changed`` fields of the request are laid over."""

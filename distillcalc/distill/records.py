@@ -132,11 +132,22 @@ class Record(Strict):
 
     @property
     def is_right(self) -> bool | None:
-        """Whether the answer is what a person says is right; None where nobody has said."""
+        """Whether the answer says what a person says is right; None where nobody has said.
+
+        Numbers compare by value, JSON by its content, the rest by its wording (:mod:`.comparing`).
+        """
         if self.human_label is None:
             return None
-        said = self.value if isinstance(self.value, str) else self.answer
-        return not self.problems and said.strip() == self.human_label.strip()
+        if self.problems:
+            return False
+        from distillcalc.distill.comparing import said_by, same_answer
+
+        if self.value is not None and not isinstance(self.value, str):
+            try:
+                return bool(json.loads(self.human_label) == self.value)
+            except ValueError:
+                return False
+        return same_answer(said_by(self), self.human_label)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ TOKENS_PER_MESSAGE = 16
 TOKENS_PER_REQUEST = 64
 SCHEMA_FACTOR = 2  # a server may show the schema to the model again
 
+CONNECTIONS_EACH = 32  # of one HTTP client
+
 # Fields that the plan itself sets: extra_body must not.
 OWN_FIELDS = {
     "model", "messages", "n", "temperature", "top_p", "seed", "max_tokens", "max_completion_tokens", "logprobs",
@@ -212,12 +214,19 @@ def http_settings(privacy: Privacy, connections: int, timeout_s: float) -> dict[
         "follow_redirects": False,
         "trust_env": not privacy.private,
         "timeout": httpx2.Timeout(timeout_s, connect=min(timeout_s, 30.0)),
-        "limits": httpx2.Limits(max_connections=connections + 8, max_keepalive_connections=connections + 8),
+        # Servers close idle connections after some seconds (uvicorn after 5): ours are closed before that, since a
+        # request on a connection that is just being closed is a call of which nobody knows whether it was billed.
+        "limits": httpx2.Limits(
+            max_connections=connections + 4, max_keepalive_connections=connections + 4, keepalive_expiry=3.0
+        ),
     }
 
 
-def async_client(teacher: Teacher, catalog: Catalog, privacy: Privacy, *, connections: int) -> AsyncOpenAI:
-    """A client of the teacher's endpoint that neither retries nor follows redirects.
+def async_clients(teacher: Teacher, catalog: Catalog, privacy: Privacy, *, connections: int) -> list[AsyncOpenAI]:
+    """Clients of the teacher's endpoint that neither retry nor follow redirects, for so many calls at once.
+
+    There are several because a client looks at each of its open connections before each call: with 256 in one, that
+    takes longer than the call's own work.
 
     Raises
     ------
@@ -229,11 +238,19 @@ def async_client(teacher: Teacher, catalog: Catalog, privacy: Privacy, *, connec
     openai = _openai()
     url = teacher.url(catalog)
     privacy.check(url)
-    settings = http_settings(privacy, connections, teacher.timeout_s)
-    return openai.AsyncOpenAI(
-        base_url=url, api_key=teacher.key(catalog), max_retries=0, timeout=settings["timeout"],
-        default_headers=_headers(teacher), http_client=openai.DefaultAsyncHttpxClient(**settings),
-    )  # fmt: skip
+    key = teacher.key(catalog)
+    count = -(-connections // CONNECTIONS_EACH)
+    settings = http_settings(privacy, -(-connections // count), teacher.timeout_s)
+    import httpx2
+
+    settings["verify"] = httpx2.create_ssl_context(trust_env=not privacy.private)  # read once, for all of them
+    return [
+        openai.AsyncOpenAI(
+            base_url=url, api_key=key, max_retries=0, timeout=settings["timeout"],
+            default_headers=_headers(teacher), http_client=openai.DefaultAsyncHttpxClient(**settings),
+        )
+        for _ in range(count)
+    ]  # fmt: skip
 
 
 def client(teacher: Teacher, catalog: Catalog, privacy: Privacy) -> OpenAI:

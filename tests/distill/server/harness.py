@@ -162,7 +162,8 @@ class _Quiet(uvicorn.Server):
 def running(server: Server | None = None, **settings: Any) -> Iterator[Server]:
     """Serve on a free port of 127.0.0.1 in a thread until the block ends."""
     server = server or Server(**settings)
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With the protocol named asyncio turns TCP_NODELAY on; without, a call on a kept connection costs 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", server.port))
     server.port = listener.getsockname()[1]
