@@ -35,6 +35,7 @@ def routes(server: Server) -> list[Route]:
         form = await request.form()
         upload: Any = form["file"]
         content = await upload.read()
+        await upload.close()
         purpose = str(form["purpose"])
         fault = server.fault(f"files {purpose}", "upload_500", "upload_401")
         if fault is not None:

@@ -1,0 +1,1 @@
+"""Hosted fine-tuning against a server on loopback."""
