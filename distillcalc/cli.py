@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillcalc.cli_finetune import finetune_app
 from distillcalc.cli_label import label
 from distillcalc.errors import DistillcalcError
 
@@ -596,6 +597,7 @@ def _tokens(number: float) -> str:
 
 
 app.command()(label)
+app.add_typer(finetune_app, name="finetune")
 
 
 def main() -> None:

