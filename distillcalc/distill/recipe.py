@@ -15,7 +15,7 @@ from distillcalc.distill.card import dataset_card
 from distillcalc.distill.card_markdown import card_markdown
 from distillcalc.distill.decontaminate import decontaminated
 from distillcalc.distill.duplicates import exact_duplicates, near_duplicates
-from distillcalc.distill.export import Exported, export
+from distillcalc.distill.export import Exported, Format, export
 from distillcalc.distill.filtered import Filtered, FilterReport, apply_filters
 from distillcalc.distill.filters import (
     balanced,
@@ -160,7 +160,7 @@ class Prepared:
             "splits": self.splits.to_dict() if self.splits is not None else None,
         }
 
-    def save(self, folder: str | Path, *, format: str = "openai", overwrite: bool = False, **options: Any) -> Exported:
+    def save(self, folder: str | Path, *, format: Format = "openai", overwrite: bool = False, **options: Any) -> Exported:
         """Write the splits for training, ``README.md``, ``card.json`` and ``filters.json`` into a folder.
 
         Parameters
