@@ -7,6 +7,7 @@ by a thread of the journal's own, so that the cost of a sync is shared.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -162,7 +163,8 @@ class Journal:
             failure = error
             with self._lock:
                 self._broken = error
-            os.ftruncate(self._descriptor, self._length)
+            with contextlib.suppress(OSError):  # else the torn end is cut off when it is opened again
+                os.ftruncate(self._descriptor, self._length)
         results: list[tuple[Any, int | None]] = []
         for line, done in batch:
             results.append((done, None if failure else self._length))

@@ -88,7 +88,8 @@ class Filters(Strict):
                 most_reasoning=self.most_reasoning_characters,
             )
         )  # fmt: skip
-        chain.append(partial(verified_chain, on=self.verify))
+        if any(record.reasoning for record in records):
+            chain.append(partial(verified_chain, on=self.verify))
         if any(record.sample for record in records):
             # Invalid answers were votes for nothing: they are counted before they are thrown out.
             chain.insert(0, partial(self_consistency, threshold=self.consistency))
