@@ -31,7 +31,7 @@ ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
 MOST_REQUESTS = 50_000  # of one batch, and the size of its file: OpenAI's limits
 MOST_BYTES = 190_000_000
-MOST_ROUNDS = 5  # batches that a request may go into
+MOST_ROUNDS = 3  # of batches in a row that bring nothing
 ENDED = ("completed", "failed", "expired", "cancelled")
 BOOKED_AT_ONCE = 1_000
 ATTEMPTS = 6
@@ -63,12 +63,15 @@ def run_batches(
     with client(plan.teacher, plan.catalog, plan.privacy) as api:
         batches = _Batches(plan, journal, state, prices, api, progress, most_requests)
         try:
-            for _ in range(MOST_ROUNDS):
+            in_vain = 0
+            while in_vain < MOST_ROUNDS:
+                left = state.left
                 batches.reserve_again()
                 batches.send_missing()
                 if not batches.open():
                     return
                 batches.collect(poll_s)
+                in_vain = in_vain + 1 if state.left == left else 0
         except KeyboardInterrupt:
             raise LabellingStopped(
                 "interrupted; the batch goes on at the provider, and the same command collects it"

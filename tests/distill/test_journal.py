@@ -25,7 +25,9 @@ found_entries = st.lists(
 
 
 @given(found_entries)
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, written: list[dict[str, object]]) -> None:
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, written: list[dict[str, object]]
+) -> None:
     file = tmp_path_factory.mktemp("journal") / "journal.jsonl"
     with Journal.open(file) as journal:
         places = [journal.write(entry) for entry in written]
@@ -34,7 +36,7 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     with file.open("rb") as stream:
         for place, entry in zip(places, written, strict=True):
             assert entry_at(stream, place) == _kept(entry)
-    for line in file.read_text("utf-8", errors="surrogatepass").splitlines():
+    for line in file.read_bytes().split(b"\n")[:-1]:
         assert "crc" in json.loads(line)
 
 
@@ -90,7 +92,9 @@ def test_damage_before_the_end_is_refused_and_nothing_is_changed(tmp_path: Path)
 
 def test_two_processes_do_not_share_a_journal(tmp_path: Path) -> None:
     file = tmp_path / "journal.jsonl"
-    code = f"from pathlib import Path\nfrom distillcalc.distill.journal import Journal\nJournal.open(Path({str(file)!r}))"
+    code = (
+        f"from pathlib import Path\nfrom distillcalc.distill.journal import Journal\nJournal.open(Path({str(file)!r}))"
+    )
     with Journal.open(file):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "another process is working on this run" in done.stderr

@@ -13,8 +13,6 @@ from tests.distill.server.chat import completion
 from tests.distill.server.files import add_file
 from tests.distill.server.harness import Served, Server, body_of, error
 
-POLLS = 2  # until a batch is done
-
 
 def routes(server: Server) -> list[Route]:
     async def create(request: Request) -> Response:
@@ -76,7 +74,7 @@ def _advance(server: Server, batch: dict[str, Any]) -> None:
         batch["errors"] = {"object": "list", "data": [{"code": "invalid_json_line", "message": "bad", "line": 1}]}
         return
     batch["status"] = "in_progress"
-    if batch["polls"] < POLLS:
+    if batch["polls"] < server.polls:
         return
     lines = [json.loads(line) for line in source.splitlines()]
     expired = server.fault(source, "batch_expired") is not None

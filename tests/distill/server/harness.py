@@ -62,6 +62,7 @@ class Server:
     honours_n: bool = True
     honours_logprobs: bool = True
     keeps_bodies: bool = True
+    polls: int = 2  # of a batch, until it is done
     port: int = 0
     faults: list[Fault] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
