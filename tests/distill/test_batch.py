@@ -89,10 +89,10 @@ def test_uploads_are_tried_again_and_a_refused_key_is_not(tmp_path: Path) -> Non
 
 def test_a_budget_cuts_batches_and_is_kept(tmp_path: Path) -> None:
     with running(answer=yes) as server:
-        made = run(server, tmp_path, 60, engine="batch", budget_usd="0.0012")
+        made = run(server, tmp_path, 60, engine="batch", budget_usd="0.0006")
         assert "budget" in made.stopped
-        assert made.spent_usd == half_price(server) <= Decimal("0.0012")
-        assert made.most_in_flight_usd <= Decimal("0.0012")
+        assert made.spent_usd == half_price(server) <= Decimal("0.0006")
+        assert made.most_in_flight_usd <= Decimal("0.0006")
         assert 0 < made.answers < 60
         done = run(server, tmp_path, 60, engine="batch")
         assert done.is_done
