@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillcalc.cli_finetune import finetune_app
-from distillcalc.cli_label import label
+from distillcalc.cli_label import dataset, inputs, label
 from distillcalc.errors import DistillcalcError
 
 if TYPE_CHECKING:
@@ -597,6 +597,8 @@ def _tokens(number: float) -> str:
 
 
 app.command()(label)
+app.command()(dataset)
+app.command()(inputs)
 app.add_typer(finetune_app, name="finetune")
 
 

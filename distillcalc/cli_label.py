@@ -1,9 +1,10 @@
-"""The command ``label``: plan, probe, ask for a yes, and carry a labelling out."""
+"""The commands of labelling: ``label``, ``dataset`` and ``inputs``."""
 
 from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,6 +86,105 @@ def label(
         print(json.dumps(run.to_dict()))
     if run.stopped and run.stopped != "not confirmed":
         sys.exit(3)
+
+
+class DataFormat(StrEnum):
+    """What `distillcalc dataset` writes."""
+
+    openai = "openai"
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+    huggingface = "huggingface"
+
+
+def dataset(
+    file: Annotated[Path, typer.Argument(metavar="TASK", help="The task file (.toml) that was labelled.")],
+    records: Annotated[Path | None, typer.Option(help="A dataset file, instead of the run of the task.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the training files.")] = None,
+    format: Annotated[DataFormat, typer.Option(help="Of the training files.")] = DataFormat.openai,
+    system: Annotated[str | None, typer.Option(help="System prompt of the student, instead of the teacher's.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Prompt template of the student, such as {text}.")] = None,
+    reasoning: Annotated[str, typer.Option(help="Chains of thought: drop, or inline before the answer.")] = "drop",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON on stdout; the tables go to stderr.")
+    ] = False,
+) -> None:
+    """Make a training set of a labelled task: filters with their reports, splits, training files, a card."""
+    from distillcalc.cli import _console
+    from distillcalc.distill.recipe import prepare
+    from distillcalc.distill.records import Dataset
+    from distillcalc.distill.spec import LabelSpec
+    from distillcalc.errors import InputError
+
+    spec = LabelSpec.load(file)
+    source = records
+    if source is None:
+        folder = runs / spec.plan().run_name
+        names = ("dataset.jsonl", "dataset.parquet")
+        source = next((folder / name for name in names if (folder / name).is_file()), None)
+        if source is None:
+            raise InputError(f"nothing is labelled yet: {folder} has no dataset. Run: distillcalc label {file}")
+    if reasoning not in ("drop", "inline"):
+        raise InputError(f"--reasoning is drop or inline. Got {reasoning!r}")
+    made = prepare(Dataset.load(source), spec.task, spec.filters, folder=file.parent)
+    console = _console(as_json)
+    console.print(str(made), markup=False, highlight=False, soft_wrap=True)
+    if output is not None:
+        written = made.save(
+            output, format=format.value, overwrite=overwrite, system=system, prompt=prompt,
+            reasoning=reasoning,
+        )  # fmt: skip
+        for split, path in written.files.items():
+            console.print(f"wrote {path}: {written.rows[split]:,} rows", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(made.to_dict()))
+
+
+def inputs(
+    file: Annotated[Path, typer.Argument(metavar="TASK", help="A task file (.toml); its inputs are the seeds.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSONL file for the new inputs.")],
+    count: Annotated[int, typer.Option(help="New inputs to ask for.")] = 100,
+    about: Annotated[str, typer.Option(help="What the task is, in words; left out, its system prompt.")] = "",
+    budget: Annotated[str | None, typer.Option(help="Ceiling in USD, instead of the file's.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    accept_unclear_terms: Annotated[
+        bool, typer.Option("--accept-unclear-terms", help="You have read the teacher's terms, and they allow it.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON on stdout; the tables go to stderr.")
+    ] = False,
+) -> None:
+    """Have the teacher write new inputs from real ones, with how varied they are and how often they repeat."""
+    from distillcalc.cli import _console
+    from distillcalc.distill.spec import LabelSpec
+    from distillcalc.distill.synthetic import save_inputs, synthesise
+    from distillcalc.errors import InputError
+
+    spec = LabelSpec.load(file)
+    ceiling = budget if budget is not None else str(spec.labelling.budget_usd)
+    console = _console(as_json)
+
+    def confirm(plan: LabelPlan, _: ProbeReport | None) -> bool:
+        console.print(str(plan), markup=False, highlight=False, soft_wrap=True)
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise InputError("nobody is here to say yes. Run it again with --yes")
+        return typer.confirm(f"Ask for {count} inputs, for ${ceiling} at the most?", abort=True)
+
+    made = synthesise(
+        spec.task, spec.teacher, spec.rows, count=count, about=about, budget_usd=ceiling, confirm=confirm, probe=0,
+        runs=runs, accept_unclear_terms=accept_unclear_terms, catalog=spec.catalog(), privacy=spec.privacy,
+        concurrency=spec.labelling.concurrency,
+    )  # fmt: skip
+    console.print(str(made), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"wrote {save_inputs(made, output)}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(made.to_dict()))
 
 
 class _Bar:
