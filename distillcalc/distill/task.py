@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from distillcalc.distill.records import Strict
-from distillcalc.errors import InputError, near_matches
+from distillcalc.errors import InputError, MissingExtra, near_matches
 from distillcalc.workload.scenario import Use
 
 Messages = tuple[dict[str, str], ...]
@@ -85,8 +85,11 @@ class Task(Strict):
     @classmethod
     def _schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         if schema is not None:
-            from jsonschema import Draft202012Validator
-            from jsonschema.exceptions import SchemaError
+            try:
+                from jsonschema import Draft202012Validator
+                from jsonschema.exceptions import SchemaError
+            except ImportError as error:
+                raise MissingExtra("jsonschema", "distill") from error
 
             try:
                 Draft202012Validator.check_schema(schema)
