@@ -39,6 +39,7 @@ def label(
     """Label rows with a teacher: plan, probe, a yes, then every answer journaled; goes on where it stopped."""
     from distillcalc.cli import _console
     from distillcalc.distill.label import run_plan
+    from distillcalc.distill.plan import dollars, duration
     from distillcalc.distill.spec import LabelSpec
     from distillcalc.errors import InputError
     from distillcalc.workload.files import read_rows
@@ -67,6 +68,8 @@ def label(
             bar.pause()
             if found is not None:
                 show(found)
+                usd, minutes = found.forecast(plan)
+                show(f"so the whole plan takes about {dollars(usd)} and {duration(minutes)} (live, at list price)")
                 for warning in found.warnings(plan):
                     show(f"WARNING: {warning}")
             if yes:

@@ -93,6 +93,7 @@ class LabelPlan:
     forecast: Forecast
     terms: TermsVerdict
     concurrency: int
+    prices: CallPrices
 
     @property
     def prompts(self) -> Prompts:
@@ -136,10 +137,10 @@ class LabelPlan:
             f"{self.teacher.model} in {f.calls:,} calls to {host_of(self.url)}",
             f"tokens: {f.input_tokens:,} in ({f.shared_tokens:,} of them the same in every prompt), "
             f"{f.output_tokens:,} out ({f.sources['tokens']}; answers: {f.sources['output_tokens']})",
-            f"dollars: {_usd(f.standard_usd)}; with the provider's cache {_usd(f.cached_usd)}; as a batch "
-            f"{_usd(f.batch_usd)}; at the very most {_usd(f.most_usd)} ({f.sources['price']})",
-            f"time: {_minutes(f.minutes)} at {self.concurrency} calls in flight ({f.sources['minutes']}); as a batch "
-            f"{_minutes(f.batch_minutes)}",
+            f"dollars: {dollars(f.standard_usd)}; with the provider's cache {dollars(f.cached_usd)}; as a batch "
+            f"{dollars(f.batch_usd)}; at the very most {dollars(f.most_usd)} ({f.sources['price']})",
+            f"time: {duration(f.minutes)} at {self.concurrency} calls in flight ({f.sources['minutes']}); as a batch "
+            f"{duration(f.batch_minutes)}",
             f"terms: {_VERDICTS[self.terms.verdict]}: {self.terms.detail}",
         ]
         if self.rows_rejected:
@@ -154,11 +155,13 @@ _VERDICTS = {"pass": "allowed", "fail": "prohibited", "unknown": "unclear"}
 MOST_REJECTS_SHOWN = 100
 
 
-def _usd(amount: Decimal | None) -> str:
+def dollars(amount: Decimal | None) -> str:
+    """An amount in words."""
     return "not known" if amount is None else f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
-def _minutes(minutes: float | None) -> str:
+def duration(minutes: float | None) -> str:
+    """A time in words."""
     if minutes is None:
         return "not known"
     return (
@@ -247,7 +250,7 @@ def plan_labels(
     forecast.sources.update(tokens=named, output_tokens=answer_source, price=prices.source)
     return LabelPlan(
         task, teacher, rows, privacy, catalog, digest.hexdigest(), used, rejected, tuple(rejects), labelled, url,
-        forecast, check_terms(catalog, teacher.model, task), concurrency,
+        forecast, check_terms(catalog, teacher.model, task), concurrency, prices,
     )  # fmt: skip
 
 

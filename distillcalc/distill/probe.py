@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from distillcalc.distill.plan import LabelPlan
@@ -93,6 +94,14 @@ class ProbeReport:
         if self.logprobs is False:
             found.append("the endpoint gave no log-probabilities, which the plan asks for (top_logprobs)")
         return found
+
+    def forecast(self, plan: LabelPlan) -> tuple[Decimal, float | None]:
+        """Dollars and minutes of the whole plan at the probe's own tokens and latency; live, at list price."""
+        calls = plan.forecast.samples if self.samples_in_one_call == 1 else plan.forecast.calls
+        usd = calls * plan.prices.cost(round(self.input_tokens), round(self.output_tokens))
+        if self.latency_s is None:
+            return usd, None
+        return usd, calls * self.latency_s / min(plan.concurrency, calls) / 60
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
