@@ -44,7 +44,7 @@ def bare(url: str, file: Path, in_flight: int) -> int:
 def ours(url: str, file: Path, in_flight: int) -> int:
     """The same through distillcalc: planned, reserved, journaled, parsed and written as a dataset."""
     from distillcalc.catalog import Catalog
-    from distillcalc.distill.label import label
+    from distillcalc.distill.labelling import label
     from distillcalc.distill.rows import Rows
     from distillcalc.distill.task import Task
     from distillcalc.distill.teacher import Teacher

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from distillcalc.distill.plan import LabelPlan
+    from distillcalc.distill.planning import LabelPlan
     from distillcalc.distill.probe import ProbeReport
     from distillcalc.distill.state import State
 
@@ -38,8 +38,8 @@ def label(
 ) -> None:
     """Label rows with a teacher: plan, probe, a yes, then every answer journaled; goes on where it stopped."""
     from distillcalc.cli import _console
-    from distillcalc.distill.label import run_plan
-    from distillcalc.distill.plan import dollars, duration
+    from distillcalc.distill.labelling import run_plan
+    from distillcalc.distill.planning import dollars, duration
     from distillcalc.distill.spec import LabelSpec
     from distillcalc.errors import InputError
     from distillcalc.workload.files import read_rows

@@ -1,1 +1,80 @@
-"""Carrying the decision out: label with the teacher, filter, split, export, and have students trained."""
+"""Carrying the decision out: label with the teacher, filter, split, export, and have students trained.
+
+``plan(decision, task, rows)`` or ``plan_labels(task, teacher, rows)`` says what a labelling takes;
+``label(task, teacher, rows, budget_usd=...)`` carries it out; ``prepare(dataset, task)`` makes a training set of it;
+``finetune(spec)`` has a provider train and serve the student.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distillcalc.distill.exports import export
+    from distillcalc.distill.filtered import apply_filters
+    from distillcalc.distill.labelling import LabelRun, label, run_plan
+    from distillcalc.distill.planning import LabelPlan, plan, plan_labels
+    from distillcalc.distill.recipe import Filters, prepare
+    from distillcalc.distill.records import Dataset, Record
+    from distillcalc.distill.rows import Rows
+    from distillcalc.distill.spec import LabelSpec
+    from distillcalc.distill.splits import split
+    from distillcalc.distill.synthetic import synthesise
+    from distillcalc.distill.task import Example, Task
+    from distillcalc.distill.teacher import Privacy, Teacher
+    from distillcalc.distill.training_file import check_training_file
+
+_HOMES = {
+    "exports": ("export",),
+    "filtered": ("apply_filters",),
+    "labelling": ("LabelRun", "label", "run_plan"),
+    "planning": ("LabelPlan", "plan", "plan_labels"),
+    "recipe": ("Filters", "prepare"),
+    "records": ("Dataset", "Record"),
+    "rows": ("Rows",),
+    "spec": ("LabelSpec",),
+    "splits": ("split",),
+    "synthetic": ("synthesise",),
+    "task": ("Example", "Task"),
+    "teacher": ("Privacy", "Teacher"),
+    "training_file": ("check_training_file",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Dataset",
+    "Example",
+    "Filters",
+    "LabelPlan",
+    "LabelRun",
+    "LabelSpec",
+    "Privacy",
+    "Record",
+    "Rows",
+    "Task",
+    "Teacher",
+    "apply_filters",
+    "check_training_file",
+    "export",
+    "label",
+    "plan",
+    "plan_labels",
+    "prepare",
+    "run_plan",
+    "split",
+    "synthesise",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'distillcalc.distill' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"distillcalc.distill.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -20,7 +20,7 @@ from distillcalc.distill.engine import LabellingStopped, OutOfBudget, now
 from distillcalc.distill.journal import Journal
 from distillcalc.distill.ledger import ZERO, CallPrices, read_usage
 from distillcalc.distill.pacing import backoff_s, retry_after_s
-from distillcalc.distill.plan import LabelPlan
+from distillcalc.distill.planning import LabelPlan
 from distillcalc.distill.state import State
 from distillcalc.distill.teacher import client
 

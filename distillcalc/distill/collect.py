@@ -9,7 +9,7 @@ from typing import Any
 from distillcalc.distill.answers import parse
 from distillcalc.distill.journal import entry_at
 from distillcalc.distill.logprobs import fingerprint, top_logprobs
-from distillcalc.distill.plan import LabelPlan
+from distillcalc.distill.planning import LabelPlan
 from distillcalc.distill.records import Origin, Record
 from distillcalc.distill.rows import Row
 from distillcalc.distill.state import State

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from distillcalc.distill.plan import LabelPlan
+from distillcalc.distill.planning import LabelPlan
 from distillcalc.distill.records import Record
 from distillcalc.distill.rows import Row
 

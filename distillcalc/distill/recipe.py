@@ -15,7 +15,7 @@ from distillcalc.distill.card import dataset_card
 from distillcalc.distill.card_markdown import card_markdown
 from distillcalc.distill.decontaminate import decontaminated
 from distillcalc.distill.duplicates import exact_duplicates, near_duplicates
-from distillcalc.distill.export import Exported, Format, export
+from distillcalc.distill.exports import Exported, Format, export
 from distillcalc.distill.filtered import Filtered, FilterReport, apply_filters
 from distillcalc.distill.filters import (
     balanced,
@@ -168,7 +168,7 @@ class Prepared:
 
         Parameters
         ----------
-        format : openai, jsonl, csv, parquet or huggingface; ``options`` as :func:`.export.export` takes them.
+        format : openai, jsonl, csv, parquet or huggingface; ``options`` as :func:`.exports.export` takes them.
         """
         target = Path(folder)
         parts: Any = self.splits.parts if self.splits is not None else self.records

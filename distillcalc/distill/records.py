@@ -1,7 +1,7 @@
 """Labelled records with their provenance, and the dataset that holds them.
 
 A record is one answer of the teacher to one prompt. A dataset is records and a card that says how they were made.
-How records are made (:mod:`.label`), thrown out (:mod:`.filters`) and handed on (:mod:`.export`) is told elsewhere.
+How they are made (:mod:`.labelling`), thrown out (:mod:`.filters`) and handed on (:mod:`.exports`) is told elsewhere.
 """
 
 from __future__ import annotations

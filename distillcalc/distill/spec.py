@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from distillcalc.catalog import Catalog
-from distillcalc.distill.plan import CALLS_IN_FLIGHT, LabelPlan, plan_labels
+from distillcalc.distill.planning import CALLS_IN_FLIGHT, LabelPlan, plan_labels
 from distillcalc.distill.probe import PROBE_ROWS
 from distillcalc.distill.recipe import Filters
 from distillcalc.distill.records import Strict
@@ -110,7 +110,7 @@ class LabelSpec(Strict):
         return (shipped.with_overrides(rows) if rows else shipped).with_overrides(self.overrides)
 
     def plan(self, catalog: Catalog | None = None, **options: Any) -> LabelPlan:
-        """The plan that this file describes; see :func:`.plan.plan_labels`."""
+        """The plan that this file describes; see :func:`.planning.plan_labels`."""
         return plan_labels(
             self.task, self.teacher, self.rows, privacy=self.privacy, catalog=catalog or self.catalog(),
             concurrency=self.labelling.concurrency, tokenizer=self.labelling.tokenizer, **options,

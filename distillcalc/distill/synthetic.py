@@ -18,7 +18,7 @@ import numpy as np
 
 from distillcalc.distill.diversity import Diversity, diversity
 from distillcalc.distill.duplicates import Near
-from distillcalc.distill.label import LabelRun, label
+from distillcalc.distill.labelling import LabelRun, label
 from distillcalc.distill.rows import Reject, Rows
 from distillcalc.distill.task import Task
 from distillcalc.distill.teacher import Teacher
@@ -101,7 +101,7 @@ def synthesise(
     seeds_shown, per_call : real inputs shown, and new ones asked for, in each call.
     threshold : Jaccard similarity from which two inputs are the same.
     seed : of which seeds are shown together.
-    options : budget and the like, as :func:`.label.label` takes them.
+    options : budget and the like, as :func:`.labelling.label` takes them.
 
     Raises
     ------

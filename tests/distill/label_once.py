@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from distillcalc.distill.label import label
+from distillcalc.distill.labelling import label
 from distillcalc.distill.teacher import Teacher
 from tests.distill.making_runs import CATALOG, TASK, rows
 

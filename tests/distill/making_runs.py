@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distillcalc.catalog import Catalog
-from distillcalc.distill.label import LabelRun, label
+from distillcalc.distill.labelling import LabelRun, label
 from distillcalc.distill.rows import Rows
 from distillcalc.distill.task import Task
 from distillcalc.distill.teacher import Teacher

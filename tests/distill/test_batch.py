@@ -15,7 +15,7 @@ from distillcalc.distill.journal import entries
 from distillcalc.errors import InputError, MissingPrice
 from tests.distill.making_runs import PRICE, run, teacher
 from tests.distill.server import Server, running
-from tests.distill.test_label import asked, journal_usd, start, wait_for
+from tests.distill.test_labelling import asked, journal_usd, start, wait_for
 
 
 def yes(body: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from distillcalc.catalog import Catalog
-from distillcalc.distill.label import label
+from distillcalc.distill.labelling import label
 from distillcalc.distill.packaged import smollm2
 from distillcalc.distill.rows import Rows
 from distillcalc.distill.task import Example, Task

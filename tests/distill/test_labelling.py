@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from distillcalc.distill.journal import entries
-from distillcalc.distill.label import LabelRun
+from distillcalc.distill.labelling import LabelRun
 from distillcalc.distill.ledger import CallPrices
 from distillcalc.distill.records import Dataset
 from distillcalc.distill.rows import Rows
@@ -467,7 +467,7 @@ def test_it_runs_where_a_loop_runs_already_as_in_a_notebook(tmp_path: Path) -> N
 def test_parquet_csv_and_jsonl_inputs_make_the_same_plan(tmp_path: Path) -> None:
     import pandas as pd
 
-    from distillcalc.distill.plan import plan_labels
+    from distillcalc.distill.planning import plan_labels
 
     table = pd.DataFrame({"text": ["ä question", "another, with a comma", 'and "quotes"\nand a line']})
     table.to_csv(tmp_path / "x.csv", index=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from distillcalc.distill.export_csv import usd_share
+from distillcalc.distill.exports_csv import usd_share
 from distillcalc.distill.records import Record
 from distillcalc.errors import MissingExtra
 

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from distillcalc.distill.export_csv import write_csv
-from distillcalc.distill.export_huggingface import Examples, write_huggingface
+from distillcalc.distill.exports_csv import write_csv
+from distillcalc.distill.exports_huggingface import Examples, write_huggingface
 from distillcalc.distill.records import Dataset, Record, card_file
 from distillcalc.distill.task import Task, template_fields
 from distillcalc.errors import InputError, UnknownName

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillcalc.distill.export import export, training_messages
-from distillcalc.distill.export_csv import safe_cell
+from distillcalc.distill.exports import export, training_messages
+from distillcalc.distill.exports_csv import safe_cell
 from distillcalc.distill.records import Dataset, Origin, Record, card_file
 from distillcalc.distill.training_file import check_training_file
 from distillcalc.errors import InputError, UnknownName

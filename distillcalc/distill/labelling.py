@@ -29,7 +29,7 @@ from distillcalc.distill.engine import Engine, LabellingStopped, Unit, now
 from distillcalc.distill.journal import Journal, entry_at
 from distillcalc.distill.ledger import CallPrices, Ledger
 from distillcalc.distill.pacing import Pacer
-from distillcalc.distill.plan import CALLS_IN_FLIGHT, LabelPlan, plan_labels, price_ref, save_plan
+from distillcalc.distill.planning import CALLS_IN_FLIGHT, LabelPlan, plan_labels, price_ref, save_plan
 from distillcalc.distill.probe import PROBE_ROWS, ProbeReport, Rate, probe_rows, tally
 from distillcalc.distill.records import (
     PARQUET_ABOVE,
@@ -179,7 +179,7 @@ def label(
     TermsProhibited, TermsUnclear
         Before anything is sent.
     InputError
-        As :func:`.plan.plan_labels`, or where another process works on the run.
+        As :func:`.planning.plan_labels`, or where another process works on the run.
     """
     made = plan_labels(
         task, teacher, rows, privacy=privacy, catalog=catalog, concurrency=concurrency, tokenizer=tokenizer,
