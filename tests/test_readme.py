@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distillcalc import Scenario, recommend
+from tests.distill.server import Server, running
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +36,7 @@ def test_the_shown_output_is_what_the_demo_prints() -> None:
 
 
 def test_the_scenario_loads_and_decides(tmp_path: Path) -> None:
-    (text,) = blocks("toml")
+    text = next(block for block in blocks("toml") if "[workload]" in block)
     file = tmp_path / "mine.toml"
     file.write_text(text, encoding="utf-8")
     decision = recommend(Scenario.load(file))
@@ -45,7 +48,11 @@ def test_the_scenario_loads_and_decides(tmp_path: Path) -> None:
     )
 
 
-PRINTED = ("Distill and self-host", "It would change to")  # by each block of Python
+PRINTED = (
+    "Distill and self-host",
+    "It would change to",
+    "2 answers of openai/gpt-6-luna in 2 calls",
+)  # by each block of Python
 
 
 @pytest.mark.parametrize("place", range(len(PRINTED)))
@@ -90,6 +97,43 @@ def test_each_command_works_as_it_stands(command: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+LABELLING = next(block for block in blocks("") if block.startswith("distillcalc label"))
+
+
+def test_the_task_and_the_fine_tune_are_carried_out_by_the_commands_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every line of the block, in its order, against a server on this machine instead of the paid one."""
+    task = next(block for block in blocks("toml") if "[task]" in block)
+    fine_tune = next(block for block in blocks("toml") if "[finetune]" in block)
+    texts = [
+        f"my {kind} is number {i}, why {'so' * i}?" for i in range(30) for kind in ("card arrival", "exchange rate")
+    ]
+    (tmp_path / "questions.csv").write_text("text,truth\n" + "".join(f'"{t}",{t[3:16].strip(" is")}\n' for t in texts))
+    (tmp_path / "test.csv").write_text("text\nsomething else altogether\n")
+    monkeypatch.setenv("OUR_KEY", "none")
+    with running(Server(answer=_labels_or_inputs)) as server:
+        here = f'base_url = "{server.base_url}"\nkey_env = "OUR_KEY"\n'
+        (tmp_path / "task.toml").write_text(task.replace("[teacher]\n", "[teacher]\n" + here))
+        (tmp_path / "finetune.toml").write_text(fine_tune.replace("[finetune]\n", "[finetune]\n" + here))
+        for line in LABELLING.splitlines():
+            command = shlex.split(line.split("#")[0].removeprefix("distillcalc "))
+            asks = (command[0] in ("label", "inputs") and "--plan" not in command) or command[:2] == ["finetune", "run"]
+            done = subprocess.run(
+                [sys.executable, "-m", "distillcalc", *command, *(["--yes"] if asks else [])],
+                capture_output=True, text=True, timeout=120, cwd=tmp_path, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{line}: {done.stdout} {done.stderr}"
+            assert done.stdout
+        assert server.jobs
+    assert (tmp_path / "training" / "README.md").is_file()
+
+
+def _labels_or_inputs(body: dict[str, Any]) -> str:
+    said = str(body["messages"][-1]["content"])
+    return json.dumps(["one more"]) if "new inputs" in said else said[3:16].strip(" is")
 
 
 def test_make_targets_and_files_that_are_named_exist() -> None:

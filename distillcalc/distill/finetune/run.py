@@ -44,7 +44,7 @@ def finetune(
     spec : what is to be made.
     provider : the service; left out, the one that the spec names.
     folder : where runs are kept; this one's folder is ``folder/name``.
-    catalog, check, terms, today : of :func:`.planning.make_plan`.
+    catalog, check, terms, today : of :func:`.plan.make_plan`.
     confirm : asked before anything is sent, unless the job was made before; False stops.
     progress : told of every step.
     sleep, clock : wait [s], and tell the time [s]; for tests.
