@@ -15,6 +15,7 @@ _THINK = re.compile(r"^\s*<(think|thinking|reasoning)>(.*?)</\1>\s*", re.DOTALL 
 _OPEN_THINK = re.compile(r"^\s*<(think|thinking|reasoning)>", re.IGNORECASE)
 _CLOSE_THINK = re.compile(r"</(think|thinking|reasoning)>\s*", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?```\s*$", re.DOTALL | re.IGNORECASE)
+_HALVES = re.compile("[\ud800-\udfff]")
 _AROUND = " \t\r\n\"'`*.,;:!"
 
 SHOWN = 60  # characters of a wrong answer in its problem
@@ -44,9 +45,11 @@ def parse(message: Mapping[str, Any], finish_reason: str, task: Task) -> Parsed:
     reasoning = reasoning if isinstance(reasoning, str) else None
     if isinstance(content, list):  # parts, as some servers send them
         content = "".join(part.get("text", "") for part in content if isinstance(part, Mapping))
+    reasoning = whole(reasoning) if reasoning else None
+    content = whole(content) if isinstance(content, str) else content
     refusal = message.get("refusal")
     if refusal:
-        return Parsed(str(refusal), None, reasoning, ("refused",))
+        return Parsed(whole(str(refusal)), None, reasoning, ("refused",))
     if finish_reason == "content_filter":
         return Parsed(str(content or ""), None, reasoning, ("stopped by a content filter",))
     if not isinstance(content, str) or not content.strip():
@@ -91,15 +94,26 @@ def _value(answer: str, task: Task) -> tuple[Any, str]:
     if task.output_schema is not None:
         fence = _FENCE.match(answer)
         try:
-            value = json.loads(fence[1] if fence else answer)
+            value = json.loads(fence[1] if fence else answer, parse_constant=_no_number)
         except json.JSONDecodeError as error:
             return None, f"not JSON: {error.msg} at character {error.pos}"
+        except (ValueError, RecursionError) as error:
+            return None, f"not JSON: {error}"
         found = next(_validator(json.dumps(task.output_schema, sort_keys=True)).iter_errors(value), None)
         if found is not None:
             where = ".".join(map(str, found.absolute_path)) or "the answer"
             return None, f"does not fit the schema: {where}: {found.message[:SHOWN]}"
         return value, ""
     return None, ""
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def whole(text: str) -> str:
+    """A text without halves of surrogate pairs, which no file can hold; each becomes U+FFFD."""
+    return _HALVES.sub("\ufffd", text)
 
 
 def folded(text: str) -> str:

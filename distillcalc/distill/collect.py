@@ -61,7 +61,9 @@ def record(plan: LabelPlan, row: Row, entry: Mapping[str, Any], sample: int, cho
         problems=parsed.problems,
         finish_reason=finish,
         human_label=row.human_label,
-        logprobs=top_logprobs(said, fingerprint(teacher.model, version, system)) if teacher.top_logprobs else None,
+        logprobs=top_logprobs(said, plan.vocabulary or fingerprint(teacher.model, version, system))
+        if teacher.top_logprobs
+        else None,
         origin=Origin(
             run=plan.run_name,
             call=entry["call"],

@@ -19,6 +19,7 @@ from typing import Any
 
 from distillcalc.errors import InputError
 
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has none
 _PREFIX = b'{"crc":"'
 _BODY = len(_PREFIX) + 10  # checksum, quote and comma
 

@@ -273,6 +273,7 @@ def resume(plan: LabelPlan, journal: Journal, ledger: Ledger) -> State:
     if state.fingerprint is None:
         entry = {"t": "run", "version": JOURNAL_VERSION, "fingerprint": plan.fingerprint, "at": now()}
         state.apply(journal.write(entry), entry)
+    state.reconsider()
     for entry in state.interrupted():
         entry["at"] = now()
         state.apply(journal.write(entry), entry)
@@ -410,7 +411,11 @@ def _on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    loop.add_signal_handler(signal.SIGINT, first)
+    try:
+        loop.add_signal_handler(signal.SIGINT, first)
+    except NotImplementedError:  # Windows: the first Ctrl-C interrupts
+        yield
+        return
     try:
         yield
     finally:

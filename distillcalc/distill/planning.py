@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -24,6 +25,7 @@ from distillcalc.workload.logs.tokens import Tokenizer, token_counter
 
 if TYPE_CHECKING:
     from distillcalc.decide import Decision
+    from distillcalc.distill.spec import LabelSpec
 
 PLAN_VERSION = 1
 BYTES_PER_TOKEN = 4  # of English text, roughly: where no tokenizer is at hand
@@ -76,6 +78,7 @@ class LabelPlan:
     Parameters
     ----------
     fingerprint : of everything that a request depends on; another one is another plan, and another run.
+    vocabulary : fingerprint of the teacher's tokenizer, where a local file of it was given.
     rows_used, rows_rejected : of the source; ``rejects`` shows the first of the latter.
     """
 
@@ -94,6 +97,7 @@ class LabelPlan:
     terms: TermsVerdict
     concurrency: int
     prices: CallPrices
+    vocabulary: str = ""
 
     @property
     def prompts(self) -> Prompts:
@@ -250,7 +254,7 @@ def plan_labels(
     forecast.sources.update(tokens=named, output_tokens=answer_source, price=prices.source)
     return LabelPlan(
         task, teacher, rows, privacy, catalog, digest.hexdigest(), used, rejected, tuple(rejects), labelled, url,
-        forecast, check_terms(catalog, teacher.model, task), concurrency, prices,
+        forecast, check_terms(catalog, teacher.model, task), concurrency, prices, _vocabulary(tokenizer),
     )  # fmt: skip
 
 
@@ -266,6 +270,13 @@ def price_ref(catalog: Catalog, teacher: Teacher) -> str:
             f'[overrides.token_prices."{teacher.model}"] (input_usd_per_mtok and output_usd_per_mtok; 0 for a model '
             "of your own)"
         ) from error
+
+
+def _vocabulary(tokenizer: Tokenizer | None) -> str:
+    """A fingerprint of a local tokenizer file; empty where there is none."""
+    if isinstance(tokenizer, (str, os.PathLike)) and Path(tokenizer).is_file():
+        return f"{Path(tokenizer).name}#{hashlib.sha256(Path(tokenizer).read_bytes()).hexdigest()[:12]}"
+    return ""
 
 
 def _estimate(texts: Any) -> list[int]:
@@ -341,15 +352,16 @@ def _forecast(
 
 
 def plan(
-    decision: Decision, task: Task, rows: Rows, *, privacy: Privacy | None = None, teacher: Teacher | None = None,
-    **options: Any,
+    decision: Decision, task: Task | LabelSpec, rows: Rows | None = None, *, privacy: Privacy | None = None,
+    teacher: Teacher | None = None, **options: Any,
 ) -> LabelPlan:  # fmt: skip
     """The labelling that a decision asks for: its teacher, its student and use, as many rows as its labels need.
 
     Parameters
     ----------
     decision : of :func:`distillcalc.recommend`; its scenario's ``[choices.distillation]`` says how many labels.
-    task : what is asked; its student and use are taken from the decision where it does not say.
+    task : what is asked; its student and use are taken from the decision where it does not say. A task file's
+        :class:`.spec.LabelSpec` brings its rows, teacher and privacy along.
     rows : what may be labelled; as many as ``labels / (samples_per_prompt x filter_yield)`` are taken from the start.
     privacy : left out, private where the workload is.
     teacher : how the teacher is asked; left out, as the decision's teacher by its defaults.
@@ -358,8 +370,17 @@ def plan(
     Raises
     ------
     InputError
-        If the teacher given is not the decision's.
+        If there are no rows, or the teacher given is not the decision's.
     """
+    if not isinstance(task, Task):
+        spec = task
+        rows, teacher, task = rows or spec.rows, teacher or spec.teacher, spec.task
+        privacy = privacy or spec.privacy
+        options.setdefault("concurrency", spec.labelling.concurrency)
+        options.setdefault("tokenizer", spec.labelling.tokenizer)
+        options.setdefault("catalog", decision.catalog.with_overrides(spec.overrides))
+    if rows is None:
+        raise InputError("a plan needs the rows that may be labelled: plan(decision, task, rows)")
     scenario = decision.scenario
     making = scenario.choices.distillation
     chosen = scenario.choices.teacher
@@ -376,10 +397,10 @@ def plan(
         changed["use"] = scenario.use
     wanted = -(-making.labels // (making.samples_per_prompt * making.filter_yield))
     limit = int(wanted) if rows.limit is None else min(int(wanted), rows.limit)
-    catalog = Catalog.load().with_overrides(scenario.overrides)
     return plan_labels(
         task.model_copy(update=changed), teacher, Rows(rows.source, rows.id, rows.human_label, limit),
-        privacy=privacy or Privacy(private=scenario.workload.private), catalog=options.pop("catalog", catalog),
+        privacy=privacy or Privacy(private=scenario.workload.private),
+        catalog=options.pop("catalog", decision.catalog),
         **options,
     )  # fmt: skip
 

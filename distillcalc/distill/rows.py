@@ -119,6 +119,8 @@ class Rows:
             value = _plain(found.get(name))
             if value is None or (isinstance(value, str) and not value.strip()):
                 return Reject(place, f"{name} is empty", _excerpt(found))
+            if not _is_unicode(value):
+                return Reject(place, f"{name} is not valid Unicode (half of a surrogate pair)", _excerpt(found))
             values[name] = value
         own = _plain(found.get(self.id)) if self.id is not None else place
         if own is None or own == "":
@@ -126,11 +128,22 @@ class Rows:
         label = _plain(found.get(self.human_label)) if self.human_label is not None else None
         if label is not None and not isinstance(label, str):
             label = json.dumps(label, ensure_ascii=False)
+        if not _is_unicode([str(own), label]):
+            return Reject(place, "its id or label is not valid Unicode (half of a surrogate pair)", _excerpt(found))
         return Row(place, str(own), values, label or None)
 
 
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _excerpt(row: Mapping[str, Any]) -> str:
-    return json.dumps({str(k): _plain(v) for k, v in row.items()}, ensure_ascii=False, default=str)[:EXCERPT]
+    text = json.dumps({str(k): _plain(v) for k, v in row.items()}, ensure_ascii=False, default=str)[:EXCERPT]
+    return text.encode(errors="replace").decode()
 
 
 def _plain(value: Any) -> Any:

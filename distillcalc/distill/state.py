@@ -131,6 +131,14 @@ class State:
                     self.places[first + k] = GIVEN_UP
                     self.given_up += 1
 
+    def reconsider(self) -> None:
+        """Take back what was given up where nothing was ever answered: the server refused it all, not a row."""
+        if self.got == 0 and self.given_up:
+            for place, stands in enumerate(self.places):
+                if stands == GIVEN_UP:
+                    self.places[place] = NOT_YET
+            self.given_up = 0
+
     def interrupted(self) -> list[dict[str, Any]]:
         """Entries that book each open call, of a session that was killed, at the most that it can have cost."""
         return [

@@ -6,8 +6,9 @@ A task says nothing of who is asked (:mod:`.teacher`) and of which rows (:mod:`.
 from __future__ import annotations
 
 import json
+import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -73,12 +74,16 @@ class Task(Strict):
     @classmethod
     def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if labels is not None:
-            folded = [label.strip().casefold() for label in labels]
-            if "" in folded:
-                raise ValueError("a label must not be empty")
-            if len(set(folded)) < len(folded):
-                twice = sorted({label for label in labels if folded.count(label.strip().casefold()) > 1})
-                raise ValueError(f"labels must differ by more than case and spaces. Got {', '.join(twice)}")
+            from distillcalc.distill.answers import folded
+
+            kinds = [folded(label) for label in labels]
+            if "" in kinds:
+                raise ValueError("a label must have letters or digits")
+            if len(set(kinds)) < len(kinds):
+                twice = sorted({label for label in labels if kinds.count(folded(label)) > 1})
+                raise ValueError(
+                    f"labels must differ by more than case, spaces, hyphens and underscores. Got {', '.join(twice)}"
+                )
         return labels
 
     @field_validator("output_schema")
@@ -95,6 +100,14 @@ class Task(Strict):
                 Draft202012Validator.check_schema(schema)
             except SchemaError as error:
                 raise ValueError(f"output_schema is not a JSON schema: {error.message}") from error
+            for key, value in _pairs(schema):
+                if key in ("$ref", "$dynamicRef") and not str(value).startswith("#"):
+                    raise ValueError(f"output_schema refers to {value!r}, which would be fetched: define it in $defs")
+                if key == "pattern" and isinstance(value, str):
+                    try:
+                        re.compile(value)
+                    except re.error as error:
+                        raise ValueError(f"output_schema has the pattern {value!r}: {error}") from error
         return schema
 
     @model_validator(mode="after")
@@ -158,6 +171,17 @@ class Task(Strict):
     def messages(self, row: Mapping[str, Any]) -> Messages:
         """The whole prompt for one input: system, examples, and the row."""
         return (*self.head, {"role": "user", "content": self.render(row)})
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key and value in nested JSON."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key), inner
+            yield from _pairs(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _pairs(inner)
 
 
 def _no_field(name: str, row: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from distillcalc.distill.journal import entries
 from distillcalc.distill.labelling import LabelRun
@@ -213,6 +215,26 @@ def test_when_every_request_is_refused_the_rows_are_not_given_up_one_by_one(tmp_
         made = run(server, tmp_path, 200)
         assert "maximum context length" in made.stopped
         assert server.requests < 60
+        server.faults.clear()  # it was the server's fault: every row is asked for again
+        again = run(server, tmp_path, 200)
+        assert (again.answers, again.given_up) == (200, 0)
+
+
+def test_answers_and_inputs_that_are_no_unicode_do_no_harm(tmp_path: Path) -> None:
+    replies = iter(["half a pair \ud83d", "line\u2028separator", '{"x": NaN}'])
+    found = Rows([{"text": "a"}, {"text": "b\ud800"}, {"text": "c"}, {"text": "d"}])
+    with running(answer=lambda body: next(replies)) as server:
+        who = teacher(server, max_output_tokens=50)
+        made = run(server, tmp_path, rows=found, task=Task(name="text"), concurrency=1, teacher=who)
+        assert made.plan.rows_rejected == 1
+        assert "not valid Unicode" in made.plan.rejects[0].reason
+    answers = [record.answer for record in made.dataset()]
+    assert answers == ["half a pair \ufffd", "line\u2028separator", '{"x": NaN}']
+    replies = iter(['{"x": NaN}'])
+    with running(answer=lambda body: next(replies)) as server:
+        task = Task(name="json", output_schema={"type": "object"})
+        made = run(server, tmp_path, 1, task=task, teacher=teacher(server, max_output_tokens=50))
+    assert "not JSON" in made.dataset().records[0].problems[0]
 
 
 @pytest.mark.parametrize("in_flight", [1, 64])
@@ -273,6 +295,50 @@ def test_reasoning_and_logprobs_are_kept(tmp_path: Path) -> None:
     assert record.logprobs.tail_mass[0] == pytest.approx(0.075)
     assert record.logprobs.tokenizer.startswith("fake-model-2026-11-01#")
     assert record.origin.reasoning_tokens == 4
+    own = tmp_path / "tokenizer.json"
+    own.write_text(Tokenizer(WordLevel({"yes": 0, "[UNK]": 1}, unk_token="[UNK]")).to_str())
+    with running(answer=yes) as server:
+        named = run(server, tmp_path / "b", 1, teacher=teacher(server, top_logprobs=3), tokenizer=str(own))
+    logprobs = named.dataset().records[0].logprobs
+    assert logprobs is not None
+    assert logprobs.tokenizer.startswith("tokenizer.json#")
+
+
+def test_json_answers_are_asked_for_and_held_against_their_schema(tmp_path: Path) -> None:
+    schema = {
+        "type": "object", "properties": {"city": {"type": "string"}, "rooms": {"type": "integer"}},
+        "required": ["city", "rooms"], "additionalProperties": False,
+    }  # fmt: skip
+    replies = iter(
+        ['{"city": "Bern", "rooms": 3}', '```json\n{"city": "Ulm", "rooms": 2}\n```', '{"city": "Rom"}', "{"]
+    )
+    task = Task(name="flats", output_schema=schema, use=TASK.use)
+    with running(answer=lambda body: next(replies)) as server:
+        made = run(server, tmp_path, 4, task=task, concurrency=1, teacher=teacher(server, max_output_tokens=50))
+        asked_for = server.served[0].body["response_format"]
+    assert asked_for["type"] == "json_schema"
+    assert asked_for["json_schema"]["schema"] == schema
+    found = made.dataset().records
+    assert [record.value for record in found] == [
+        {"city": "Bern", "rooms": 3}, {"city": "Ulm", "rooms": 2}, None, None,
+    ]  # fmt: skip
+    assert "does not fit the schema" in found[2].problems[0]
+    assert "not JSON" in found[3].problems[0]
+    assert made.valid.count == 2
+
+
+def test_a_chain_of_thought_is_kept_apart_from_the_answer(tmp_path: Path) -> None:
+    replies = iter(["First this.\nAnswer: yes", "<think>hm</think>Answer: no", "no idea"])
+    with running(answer=lambda body: next(replies)) as server:
+        task = Task(name="thought", labels=("yes", "no"), reasoning="visible", use=TASK.use)
+        made = run(server, tmp_path, 3, task=task, concurrency=1, teacher=teacher(server, max_output_tokens=50))
+    found = made.dataset().records
+    assert [(record.reasoning, record.value) for record in found] == [
+        ("First this.", "yes"),
+        ("hm", "no"),
+        (None, None),
+    ]
+    assert found[2].problems == ("no 'Answer:' before an answer",)
 
 
 def test_the_probe_says_what_does_not_hold(tmp_path: Path) -> None:
