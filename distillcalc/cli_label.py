@@ -120,6 +120,7 @@ def dataset(
     from distillcalc.distill.recipe import prepare
     from distillcalc.distill.records import Dataset
     from distillcalc.distill.spec import LabelSpec
+    from distillcalc.distill.training_file import check_training_file
     from distillcalc.errors import InputError
 
     spec = LabelSpec.load(file)
@@ -141,7 +142,10 @@ def dataset(
             reasoning=reasoning,
         )  # fmt: skip
         for split, path in written.files.items():
-            console.print(f"wrote {path}: {written.rows[split]:,} rows", markup=False, highlight=False, soft_wrap=True)
+            told = f"wrote {path}: {written.rows[split]:,} rows"
+            if format is DataFormat.openai:
+                told = f"wrote {check_training_file(path, minimum_rows=10 if split in ('train', 'all') else 1)}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(made.to_dict()))
 

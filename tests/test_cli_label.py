@@ -84,6 +84,7 @@ def test_plan_label_and_dataset(tmp_path: Path) -> None:
         made = distillcalc(tmp_path, "dataset", file, "-o", "out", "--system", "Sort.", "--json")
         assert json.loads(made.stdout)["kept"] <= 20
         assert (tmp_path / "out" / "README.md").is_file()
+        assert "data.train.jsonl: ok; " in made.stderr  # by the rules of OpenAI's fine-tuning
         refused = distillcalc(tmp_path, "dataset", file, "-o", "out", code=2)
         assert "overwrite" in refused.stderr
 

@@ -144,7 +144,7 @@ class LabelPlan:
             f"dollars: {dollars(f.standard_usd)}; with the provider's cache {dollars(f.cached_usd)}; as a batch "
             f"{dollars(f.batch_usd)}; at the very most {dollars(f.most_usd)} ({f.sources['price']})",
             f"time: {duration(f.minutes)} at {self.concurrency} calls in flight ({f.sources['minutes']}); as a batch "
-            f"{duration(f.batch_minutes)}",
+            + ("not known" if f.batch_minutes is None else f"within {duration(f.batch_minutes)}"),
             f"terms: {_VERDICTS[self.terms.verdict]}: {self.terms.detail}",
         ]
         if self.rows_rejected:
@@ -160,8 +160,12 @@ MOST_REJECTS_SHOWN = 100
 
 
 def dollars(amount: Decimal | None) -> str:
-    """An amount in words."""
-    return "not known" if amount is None else f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+    """An amount in words: cents, or three digits of what is less than a dollar."""
+    if amount is None:
+        return "not known"
+    if amount >= 1 or amount == 0:
+        return f"${amount:,.2f}"
+    return f"${Decimal(f'{amount:.3g}'):f}"
 
 
 def duration(minutes: float | None) -> str:

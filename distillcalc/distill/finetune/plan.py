@@ -21,6 +21,7 @@ from distillcalc.distill.finetune.forecast import (
     forecast,
 )
 from distillcalc.distill.finetune.spec import FineTuneSpec
+from distillcalc.distill.finetune.terms import terms_notices
 from distillcalc.errors import InputError
 
 Terms = Callable[[FineTuneSpec, Catalog], Sequence[Notice]]
@@ -92,7 +93,7 @@ def make_plan(
     spec : what is to be made.
     catalog : prices and closing dates; left out, the shipped one.
     check : looks a training file over; left out, the package's own.
-    terms : a check of the teacher's terms, whose notices are added; left out, none is made.
+    terms : a check of the teacher's terms, whose notices are added; left out, the catalog's.
     today : the day on which the job would be made.
 
     Raises
@@ -120,8 +121,7 @@ def make_plan(
     made = forecast(catalog, spec, tokens_per_epoch=tokens["training"], validation_tokens=tokens.get("validation", 0))
     notices += closing_notices(catalog, spec, today=today or date.today())
     notices += budget_notices(spec, made)
-    if terms is not None:
-        notices += terms(spec, catalog)
+    notices += (terms or terms_notices)(spec, catalog)
     return Plan(spec, tuple(files), made, tuple(notices))
 
 

@@ -48,7 +48,8 @@ class FineTuneSpec(Strict):
     budget_usd : training that costs more, or an unknown price, is refused.
     deadline_hours : how long one call waits for the job; the job itself goes on.
     fine_tunes_before : whether this account has fine-tuned at the provider before, where it takes no new customers.
-    teacher : provider/model that wrote the answers; ``use`` : what the student is for. Terms are checked by them.
+    teacher : provider/model that wrote the answers; ``use`` : what the student is for. Terms are checked by them;
+        ``accept_unclear_terms`` : a person has read them where they do not say.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -77,6 +78,7 @@ class FineTuneSpec(Strict):
     fine_tunes_before: bool = False
     teacher: str | None = None
     use: Use = Use()
+    accept_unclear_terms: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> FineTuneSpec:
