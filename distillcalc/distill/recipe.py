@@ -160,7 +160,9 @@ class Prepared:
             "splits": self.splits.to_dict() if self.splits is not None else None,
         }
 
-    def save(self, folder: str | Path, *, format: Format = "openai", overwrite: bool = False, **options: Any) -> Exported:
+    def save(
+        self, folder: str | Path, *, format: Format = "openai", overwrite: bool = False, **options: Any
+    ) -> Exported:
         """Write the splits for training, ``README.md``, ``card.json`` and ``filters.json`` into a folder.
 
         Parameters

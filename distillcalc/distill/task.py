@@ -57,7 +57,7 @@ class Task(Strict):
     labels: tuple[str, ...] | None = Field(None, min_length=2)
     output_schema: dict[str, Any] | None = None
     reasoning: Literal["none", "visible"] = "none"
-    answer_marker: str = Field(ANSWER_MARKER, min_length=1)
+    answer_marker: str = Field(ANSWER_MARKER, pattern=r"\S")
     instruction: bool = True
     student: str = ""
     student_host: str | None = None
@@ -92,6 +92,8 @@ class Task(Strict):
                 Draft202012Validator.check_schema(schema)
             except SchemaError as error:
                 raise ValueError(f"output_schema is not a JSON schema: {error.message}") from error
+            refuse_unwritable(schema, "output_schema")
+            _refuse_loose_ends(schema)
         return schema
 
     @model_validator(mode="after")
@@ -99,6 +101,8 @@ class Task(Strict):
         if self.labels is not None and self.output_schema is not None:
             raise ValueError("give labels or output_schema, not both: put the labels into the schema as an enum")
         for number, example in enumerate(self.examples, 1):
+            if not isinstance(example.answer, str):
+                refuse_unwritable(example.answer, f"the answer of example {number}")
             missing = [name for name in self.fields if name not in example.input]
             if missing:
                 raise ValueError(f"example {number} has no {', '.join(missing)}, which the prompt uses")
@@ -122,7 +126,7 @@ class Task(Strict):
         system = "\n\n".join(part for part in (self.system, self._instruction()) if part)
         head = [{"role": "system", "content": system}] if system else []
         for example in self.examples:
-            answer = example.answer if isinstance(example.answer, str) else json.dumps(example.answer)
+            answer = example.answer if isinstance(example.answer, str) else _json(example.answer)
             if self.reasoning == "visible":
                 answer = f"{example.reasoning or ''}\n{self.answer_marker} {answer}".strip()
             head += [
@@ -138,7 +142,7 @@ class Task(Strict):
         if self.labels is not None:
             parts.append("The answer is one of these labels, spelt exactly so: " + ", ".join(self.labels))
         if self.output_schema is not None:
-            parts.append("The answer is JSON that fits this schema: " + json.dumps(self.output_schema))
+            parts.append("The answer is JSON that fits this schema: " + _json(self.output_schema))
         if self.reasoning == "visible":
             parts.append(f'Think step by step first. Then write "{self.answer_marker}" and the answer alone.')
         elif self.labels is not None:
@@ -155,6 +159,45 @@ class Task(Strict):
     def messages(self, row: Mapping[str, Any]) -> Messages:
         """The whole prompt for one input: system, examples, and the row."""
         return (*self.head, {"role": "user", "content": self.render(row)})
+
+
+def _json(value: Any) -> str:
+    """JSON as a person writes it: ä is ä, not six characters that cost more tokens and are imitated."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def refuse_unwritable(value: Any, what: str) -> None:
+    """Raise ValueError where a value is none of JSON's, such as a date of TOML, or inf."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be plain JSON: {error}. Write a date as text") from error
+
+
+def _refuse_loose_ends(schema: dict[str, Any]) -> None:
+    """References are followed inside the schema and nowhere else; one that leads nowhere would cost every answer."""
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    uri = str(schema.get("$id", ""))
+    resolver = Registry().with_resource(uri, DRAFT202012.create_resource(schema)).resolver(uri)
+    waiting: list[Any] = [schema]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            reference = found.get("$ref")
+            if isinstance(reference, str):
+                try:
+                    resolver.lookup(reference)
+                except Unresolvable as error:
+                    raise ValueError(
+                        f"output_schema refers to {reference!r}, which is not inside it. References look like "
+                        "'#/$defs/name'"
+                    ) from error
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
 
 
 def _no_field(name: str, row: Mapping[str, Any]) -> str:
