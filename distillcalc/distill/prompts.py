@@ -64,7 +64,7 @@ class Prompts:
         def body(count: int) -> dict[str, Any]:
             if self.teacher.seed is None:
                 return self.teacher.body(self.task, messages, count, **changed)
-            # What is still missing is the end of the samples. Each call has a seed of its own: with one, all would agree.
+            # What is still missing is the end of the samples. Each call has its own seed: with one, all would agree.
             seed = self.teacher.seed + samples[len(samples) - count]
             return self.teacher.body(self.task, messages, count, **{"seed": seed, **changed})
 

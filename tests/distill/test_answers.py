@@ -31,8 +31,9 @@ def said(content: Any, task: Task = TEXT, finish: str = "stop", **fields: Any) -
 
 @pytest.mark.parametrize(
     "content",
-    ["billing", " Billing.\n", "**billing**", '"BILLING"', "`billing`", "“billing”", "\u2018billing’", "<think>not-billing</think>billing"],  # fmt: skip
-)
+    ["billing", " Billing.\n", "**billing**", '"BILLING"', "`billing`", "“billing”", "\u2018billing’",
+     "<think>a</think>billing"],
+)  # fmt: skip
 def test_a_label_however_it_is_dressed(content: str) -> None:
     found = said(content, LABELS)
     assert (found.answer, found.value, found.problems) == ("billing", "billing", ())
@@ -209,4 +210,5 @@ anything = st.recursive(
 )
 def test_no_message_stops_the_reading(message: dict[str, Any], task: Task, finish: str) -> None:
     found = parse(message, finish, task)
-    json.dumps([found.answer, found.value, found.reasoning, found.problems], ensure_ascii=False, allow_nan=False).encode()
+    told = [found.answer, found.value, found.reasoning, found.problems]
+    json.dumps(told, ensure_ascii=False, allow_nan=False).encode()

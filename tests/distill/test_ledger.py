@@ -149,7 +149,7 @@ def test_no_usage_stops_the_booking(usage: Any) -> None:
 
 @pytest.mark.parametrize("ceiling", ["-0.01", "nan", "inf", "-inf", "snan"])
 def test_a_budget_that_is_none(ceiling: str) -> None:
-    with pytest.raises(InputError, match="an amount in USD, 0 or more. Got"):
+    with pytest.raises(InputError, match=r"an amount in USD, 0 or more. Got"):
         Ledger(D(ceiling))
 
 

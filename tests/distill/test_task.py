@@ -120,7 +120,7 @@ def test_one_kind_of_answer() -> None:
 def test_examples_must_fit() -> None:
     with pytest.raises(ValidationError, match="example 1 has no text"):
         Task(examples=(Example(input={"txt": "a"}, answer="b"),))
-    with pytest.raises(ValidationError, match="one of the labels. Got 'c'"):
+    with pytest.raises(ValidationError, match=r"one of the labels. Got 'c'"):
         Task(labels=("a", "b"), examples=(Example(input={"text": "x"}, answer="c"),))
     with pytest.raises(ValidationError, match="example 1 must be plain JSON"):
         Task(examples=(Example(input={"text": "x"}, answer={"day": date(2026, 1, 2)}),))
@@ -170,9 +170,7 @@ def test_a_visible_chain_of_thought_is_shown_in_the_examples() -> None:
 
 
 def test_a_schema_and_an_answer_are_shown_as_a_person_writes_them() -> None:
-    task = Task(
-        output_schema={"enum": ["größer"]}, examples=(Example(input={"text": "x"}, answer={"wort": "größer"}),)
-    )
+    task = Task(output_schema={"enum": ["größer"]}, examples=(Example(input={"text": "x"}, answer={"wort": "größer"}),))
     system, _, assistant = (message["content"] for message in task.head)
     assert '{"enum": ["größer"]}' in system
     assert assistant == '{"wort": "größer"}'

@@ -272,9 +272,7 @@ def test_redirects_are_not_followed(listener: Listener, other: Listener, private
     assert other.paths == []
 
 
-def test_names_of_an_openai_account_and_its_keys_stay_here(
-    listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_of_an_openai_account_and_its_keys_stay_here(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.setenv(name, "secret-of-openai")
     monkeypatch.setenv("MY_KEY", "mine")
