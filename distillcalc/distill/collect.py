@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillcalc.distill.answers import parse
+from distillcalc.distill.answers import parse, whole_text
 from distillcalc.distill.journal import entry_at
 from distillcalc.distill.logprobs import fingerprint, top_logprobs
 from distillcalc.distill.planning import LabelPlan
@@ -38,9 +38,9 @@ def record(plan: LabelPlan, row: Row, entry: Mapping[str, Any], sample: int, cho
     """One choice of one journaled response as a record; what was masked is put back."""
     body, teacher, prompts = entry["body"], plan.teacher, plan.prompts
     messages, originals = prompts.prompt(row.values)
-    said = body["choices"][choice]
-    finish = str(said.get("finish_reason") or "stop")
-    message = said.get("message") or {}
+    said = _mapping(body["choices"][choice])
+    finish = whole_text(str(said.get("finish_reason") or "stop"))
+    message = _mapping(said.get("message"))
     if originals:
         message = {
             name: prompts.restored(value, originals) if isinstance(value, str) else value
@@ -48,7 +48,9 @@ def record(plan: LabelPlan, row: Row, entry: Mapping[str, Any], sample: int, cho
         }
         messages = plan.task.messages(row.values)
     parsed = parse(message, finish, plan.task)
-    version, system = str(body.get("model") or ""), str(body.get("system_fingerprint") or "")
+    version, system, name = (
+        whole_text(str(body.get(key) or "")) for key in ("model", "system_fingerprint", "id")
+    )  # fmt: skip
     tokens = entry["tokens"]
     return Record(
         id=row.id,
@@ -71,11 +73,11 @@ def record(plan: LabelPlan, row: Row, entry: Mapping[str, Any], sample: int, cho
             version=version,
             fingerprint=system,
             host=host_of(plan.url),
-            response_id=str(body.get("id") or ""),
+            response_id=name,
             processing=entry.get("processing", "standard"),
             temperature=teacher.temperature,
             top_p=teacher.top_p,
-            seed=teacher.seed,
+            seed=None if teacher.seed is None else teacher.seed + entry["samples"][0],
             max_output_tokens=teacher.max_output_tokens,
             reasoning_effort=teacher.reasoning_effort,
             input_tokens=tokens["input_tokens"],
@@ -89,3 +91,7 @@ def record(plan: LabelPlan, row: Row, entry: Mapping[str, Any], sample: int, cho
             at=entry.get("at", ""),
         ),
     )
+
+
+def _mapping(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}

@@ -97,8 +97,7 @@ def read_usage(response: Mapping[str, Any]) -> Usage:
     usage = response.get("usage")
     if not isinstance(usage, Mapping):
         return Usage(problem="the response has no usage")
-    inside = usage.get("prompt_tokens_details") or {}
-    outside = usage.get("completion_tokens_details") or {}
+    inside, outside = (_details(usage, name) for name in ("prompt_tokens_details", "completion_tokens_details"))
     stated: dict[str, Any] = {
         "input_tokens": usage.get("prompt_tokens"),
         "output_tokens": usage.get("completion_tokens"),
@@ -115,6 +114,11 @@ def read_usage(response: Mapping[str, Any]) -> Usage:
     if isinstance(total, int) and total - stated["input_tokens"] > stated["output_tokens"]:
         stated["output_tokens"] = total - stated["input_tokens"]  # thoughts that a server counts in the total only
     return Usage(**stated)
+
+
+def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = usage.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 @dataclass

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from distillcalc.distill.answers import whole_text
 from distillcalc.distill.records import TopLogprobs
 
 LEAST = -9999.0  # what servers send for a probability of zero
@@ -22,16 +23,22 @@ def top_logprobs(choice: Mapping[str, Any], tokenizer: str) -> TopLogprobs | Non
 
     Notes
     -----
+    An entry without a token or a number is left out; where that is the token that was written, all are.
+
     The tail mass of a position is 1 - sum over the listed tokens of exp(logprob), at least 0: what a loss with a tail
     bucket gives to all other tokens together.
     """
-    content = (choice.get("logprobs") or {}).get("content")
-    if not content:
+    given = choice.get("logprobs")
+    content = given.get("content") if isinstance(given, Mapping) else None
+    if not content or not isinstance(content, list):
         return None
     tokens, chosen, top, tails = [], [], [], []
     for place in content:
-        listed = [(str(entry["token"]), _finite(entry["logprob"])) for entry in place.get("top_logprobs") or ()]
-        own = (str(place["token"]), _finite(place["logprob"]))
+        own = _pair(place)
+        if own is None:
+            return None  # a position without a token: what follows could not be told apart
+        others = place.get("top_logprobs")
+        listed = [pair for entry in (others if isinstance(others, list) else ()) if (pair := _pair(entry)) is not None]
         known = listed if any(token == own[0] for token, _ in listed) else [*listed, own]
         tokens.append(own[0])
         chosen.append(own[1])
@@ -42,9 +49,15 @@ def top_logprobs(choice: Mapping[str, Any], tokenizer: str) -> TopLogprobs | Non
     )
 
 
-def _finite(logprob: Any) -> float:
-    value = float(logprob)
-    return value if math.isfinite(value) else LEAST
+def _pair(entry: Any) -> tuple[str, float] | None:
+    """Token and log-probability of an entry; None where it has not both."""
+    if not isinstance(entry, Mapping) or entry.get("token") is None:
+        return None
+    try:
+        value = float(entry["logprob"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return whole_text(str(entry["token"])), min(value, 0.0) if math.isfinite(value) else LEAST
 
 
 def fingerprint(model: str, version: str = "", system_fingerprint: str = "") -> str:

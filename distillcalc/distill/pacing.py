@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -84,8 +85,9 @@ class Pacer:
             self.least_limit = min(self.least_limit, self.limit)
             self._cut_at = now
         asked = retry_after_s(headers)
-        pause = backoff_s(self._refused_in_a_row) if asked is None else asked
-        self._open_at = max(self._open_at, now + min(pause, LONGEST_WAIT_S))
+        # A server that says "at once" to a call that it refuses would be asked again and again.
+        pause = min(asked or backoff_s(self._refused_in_a_row), LONGEST_WAIT_S)
+        self._open_at = max(self._open_at, now + pause)
         return pause
 
 
@@ -103,9 +105,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     milliseconds = headers.get("retry-after-ms")
     if milliseconds is not None:
         try:
-            return max(float(milliseconds) / 1000, 0.0)
+            asked_s = float(milliseconds) / 1000
         except ValueError:
-            pass
+            asked_s = math.nan
+        if not math.isnan(asked_s):
+            return max(asked_s, 0.0)
     stated = headers.get("retry-after")
     if stated is None:
         return None
@@ -114,7 +118,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             at = parsedate_to_datetime(stated)
-        except ValueError:
+            seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
+        except (ValueError, OverflowError):
             return None
-        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
-    return max(seconds, 0.0) if seconds == seconds else None
+    return None if math.isnan(seconds) else max(seconds, 0.0)

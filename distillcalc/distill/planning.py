@@ -202,10 +202,12 @@ def plan_labels(
     Raises
     ------
     InputError
-        If a private task names a host that is not allowed, or no row can be used.
+        If a private task names a host that is not allowed, no row can be used, or concurrency is below 1.
     MissingPrice
         If the teacher has no price; one that costs nothing has a price of 0 in ``[overrides.token_prices]``.
     """
+    if concurrency < 1:
+        raise InputError(f"concurrency is how many calls are in flight at the most, 1 or more. Got {concurrency}")
     catalog = catalog or Catalog.load()
     privacy = privacy or Privacy()
     url = teacher.url(catalog)

@@ -62,6 +62,10 @@ class Prompts:
         messages, _ = self.prompt(row.values)
 
         def body(count: int) -> dict[str, Any]:
-            return self.teacher.body(self.task, messages, count, **changed)
+            if self.teacher.seed is None:
+                return self.teacher.body(self.task, messages, count, **changed)
+            # What is still missing is the end of the samples. Each call has its own seed: with one, all would agree.
+            seed = self.teacher.seed + samples[len(samples) - count]
+            return self.teacher.body(self.task, messages, count, **{"seed": seed, **changed})
 
         return Unit(index, samples, body, self.teacher.most_input_tokens(self.task, messages), probe)

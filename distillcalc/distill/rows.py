@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillcalc.errors import InputError, near_matches
+from distillcalc.errors import InputError, MissingExtra, near_matches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,14 +85,16 @@ class Rows:
                 "be told the answer. Name another field"
             )
         seen: set[bytes] = set()
+        checked = False
         for number, (place, found) in enumerate(_raw(self.source), 1):
             if self.limit is not None and number > self.limit:
                 return
             if isinstance(found, str):
                 yield Reject(place, found.split("\n", 1)[0], found.split("\n", 1)[-1][:EXCERPT])
                 continue
-            if number == 1:
+            if not checked:  # of the first that is a row at all
                 self._refuse_unknown_fields(task, found)
+                checked = True
             made = self._row(task, place, found)
             if isinstance(made, Row) and self.id is not None:
                 key = hashlib.blake2b(made.id.encode(), digest_size=8).digest()
@@ -119,8 +121,6 @@ class Rows:
             value = _plain(found.get(name))
             if value is None or (isinstance(value, str) and not value.strip()):
                 return Reject(place, f"{name} is empty", _excerpt(found))
-            if not _is_unicode(value):
-                return Reject(place, f"{name} is not valid Unicode (half of a surrogate pair)", _excerpt(found))
             values[name] = value
         own = _plain(found.get(self.id)) if self.id is not None else place
         if own is None or own == "":
@@ -128,14 +128,18 @@ class Rows:
         label = _plain(found.get(self.human_label)) if self.human_label is not None else None
         if label is not None and not isinstance(label, str):
             label = json.dumps(label, ensure_ascii=False)
-        if not _is_unicode([str(own), label]):
-            return Reject(place, "its id or label is not valid Unicode (half of a surrogate pair)", _excerpt(found))
-        return Row(place, str(own), values, label or None)
+        if not _is_text(values, str(own), label):
+            return Reject(
+                place,
+                "holds half of a character (a lone surrogate), which is no text",
+                ascii(_excerpt(found))[:EXCERPT],
+            )
+        return Row(place, str(own), values, label if label is not None and label.strip() else None)
 
 
-def _is_unicode(value: Any) -> bool:
+def _is_text(*values: Any) -> bool:
     try:
-        json.dumps(value, ensure_ascii=False, default=str).encode()
+        json.dumps(values, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -150,6 +154,8 @@ def _plain(value: Any) -> Any:
     """A value as JSON would hold it; None where there is none (NaN, NaT, NA)."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
+    if isinstance(value, (bytes, bytearray)):  # Parquet that does not say that its bytes are text
+        return value.decode(errors="replace")
     if hasattr(value, "item") and not hasattr(value, "__len__"):  # a scalar of numpy
         value = value.item()
     if isinstance(value, numbers.Real):
@@ -174,12 +180,16 @@ def _raw(source: Any) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         reader = readers.get(file.suffix.lower())
         if reader is None:
             raise InputError(f"inputs are read from .jsonl, .csv or .parquet. Got {file.name!r}")
-        yield from reader(file)
+        try:
+            yield from reader(file)
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror or error}") from error
     elif hasattr(source, "itertuples"):
         columns = [str(column) for column in source.columns]
+        _refuse_twice(columns, "the DataFrame")
         for number, row in enumerate(source.itertuples(index=False, name=None), 1):
             yield number, dict(zip(columns, row, strict=True))
-    elif isinstance(source, Iterable) and not isinstance(source, (bytes, Mapping)):
+    elif isinstance(source, Iterable) and not isinstance(source, (bytes, Mapping, Iterator)):
         for number, row in enumerate(source, 1):
             yield number, row if isinstance(row, Mapping) else f"not a mapping\n{row!r}"
     else:
@@ -189,6 +199,12 @@ def _raw(source: Any) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         )
 
 
+def _refuse_twice(columns: Sequence[str], where: str) -> None:
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise InputError(f"{where} names a column twice. Got {', '.join(twice)} more than once: rename one")
+
+
 def _jsonl(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     with file.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
@@ -196,7 +212,7 @@ def _jsonl(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
                 continue
             try:
                 row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            except (ValueError, RecursionError) as error:  # also a number of too many digits, or too deep nesting
                 yield number, f"not JSON: {error}\n{raw[:EXCERPT].decode(errors='replace')}"
                 continue
             yield number, row if isinstance(row, Mapping) else f"not a JSON object\n{json.dumps(row)}"
@@ -210,8 +226,7 @@ def _csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
             header = next(reader, None)
             if header is None:
                 raise InputError(f"{file.name} is empty: its first line names the columns")
-            if len(set(header)) < len(header):
-                raise InputError(f"{file.name} names a column twice. Got {', '.join(header)}")
+            _refuse_twice(header, file.name)
             for number, cells in enumerate((cells for cells in reader if cells), 1):
                 if len(cells) != len(header):
                     text = ",".join(cells)
@@ -225,8 +240,11 @@ def _csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
 
 
 def _parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtra("pyarrow", "distill") from error
 
     try:
         number = 0

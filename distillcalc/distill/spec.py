@@ -47,7 +47,8 @@ class Labelling(Strict):
     engine : "live", or "batch" for the Batch API.
     concurrency : calls in flight at the most.
     probe : rows to try first.
-    tokenizer : a local tokenizer.json or the name of a tiktoken encoding, to count with before anything is sent.
+    tokenizer : a local tokenizer.json (relative to the task's file) or the name of a tiktoken encoding, to count with
+        before anything is sent.
     attempts, patience_s : how often a call may fail, and how long nothing may be answered.
     """
 
@@ -95,6 +96,10 @@ class LabelSpec(Strict):
         if not inside.is_absolute():
             inputs = spec.inputs.model_copy(update={"file": str(file.parent / inside)})
             spec = spec.model_copy(update={"inputs": inputs})
+        tokenizer = file.parent / (spec.labelling.tokenizer or "")
+        if spec.labelling.tokenizer and tokenizer.is_file():
+            labelling = spec.labelling.model_copy(update={"tokenizer": str(tokenizer)})
+            spec = spec.model_copy(update={"labelling": labelling})
         if spec.use is not None:
             spec = spec.model_copy(update={"task": spec.task.model_copy(update={"use": spec.use})})
         return spec

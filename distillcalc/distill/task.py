@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -58,7 +58,7 @@ class Task(Strict):
     labels: tuple[str, ...] | None = Field(None, min_length=2)
     output_schema: dict[str, Any] | None = None
     reasoning: Literal["none", "visible"] = "none"
-    answer_marker: str = Field(ANSWER_MARKER, min_length=1)
+    answer_marker: str = Field(ANSWER_MARKER, pattern=r"\S")
     instruction: bool = True
     student: str = ""
     student_host: str | None = None
@@ -74,16 +74,12 @@ class Task(Strict):
     @classmethod
     def _distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if labels is not None:
-            from distillcalc.distill.answers import folded
-
-            kinds = [folded(label) for label in labels]
+            kinds = [label.strip().casefold() for label in labels]
             if "" in kinds:
-                raise ValueError("a label must have letters or digits")
+                raise ValueError("a label must not be empty")
             if len(set(kinds)) < len(kinds):
-                twice = sorted({label for label in labels if kinds.count(folded(label)) > 1})
-                raise ValueError(
-                    f"labels must differ by more than case, spaces, hyphens and underscores. Got {', '.join(twice)}"
-                )
+                twice = sorted({label for label in labels if kinds.count(label.strip().casefold()) > 1})
+                raise ValueError(f"labels must differ by more than case and spaces. Got {', '.join(twice)}")
         return labels
 
     @field_validator("output_schema")
@@ -100,14 +96,9 @@ class Task(Strict):
                 Draft202012Validator.check_schema(schema)
             except SchemaError as error:
                 raise ValueError(f"output_schema is not a JSON schema: {error.message}") from error
-            for key, value in _pairs(schema):
-                if key in ("$ref", "$dynamicRef") and not str(value).startswith("#"):
-                    raise ValueError(f"output_schema refers to {value!r}, which would be fetched: define it in $defs")
-                if key == "pattern" and isinstance(value, str):
-                    try:
-                        re.compile(value)
-                    except re.error as error:
-                        raise ValueError(f"output_schema has the pattern {value!r}: {error}") from error
+            refuse_unwritable(schema, "output_schema")
+            _refuse_loose_ends(schema)
+            _refuse_bad_patterns(schema)
         return schema
 
     @model_validator(mode="after")
@@ -115,6 +106,8 @@ class Task(Strict):
         if self.labels is not None and self.output_schema is not None:
             raise ValueError("give labels or output_schema, not both: put the labels into the schema as an enum")
         for number, example in enumerate(self.examples, 1):
+            if not isinstance(example.answer, str):
+                refuse_unwritable(example.answer, f"the answer of example {number}")
             missing = [name for name in self.fields if name not in example.input]
             if missing:
                 raise ValueError(f"example {number} has no {', '.join(missing)}, which the prompt uses")
@@ -138,7 +131,7 @@ class Task(Strict):
         system = "\n\n".join(part for part in (self.system, self._instruction()) if part)
         head = [{"role": "system", "content": system}] if system else []
         for example in self.examples:
-            answer = example.answer if isinstance(example.answer, str) else json.dumps(example.answer)
+            answer = example.answer if isinstance(example.answer, str) else _json(example.answer)
             if self.reasoning == "visible":
                 answer = f"{example.reasoning or ''}\n{self.answer_marker} {answer}".strip()
             head += [
@@ -154,7 +147,7 @@ class Task(Strict):
         if self.labels is not None:
             parts.append("The answer is one of these labels, spelt exactly so: " + ", ".join(self.labels))
         if self.output_schema is not None:
-            parts.append("The answer is JSON that fits this schema: " + json.dumps(self.output_schema))
+            parts.append("The answer is JSON that fits this schema: " + _json(self.output_schema))
         if self.reasoning == "visible":
             parts.append(f'Think step by step first. Then write "{self.answer_marker}" and the answer alone.')
         elif self.labels is not None:
@@ -173,15 +166,59 @@ class Task(Strict):
         return (*self.head, {"role": "user", "content": self.render(row)})
 
 
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key and value in nested JSON."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key), inner
-            yield from _pairs(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _pairs(inner)
+def _json(value: Any) -> str:
+    """JSON as a person writes it: ä is ä, not six characters that cost more tokens and are imitated."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def refuse_unwritable(value: Any, what: str) -> None:
+    """Raise ValueError where a value is none of JSON's, such as a date of TOML, or inf."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be plain JSON: {error}. Write a date as text") from error
+
+
+def _refuse_loose_ends(schema: dict[str, Any]) -> None:
+    """References are followed inside the schema and nowhere else; one that leads nowhere would cost every answer."""
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    uri = str(schema.get("$id", ""))
+    resolver = Registry().with_resource(uri, DRAFT202012.create_resource(schema)).resolver(uri)
+    waiting: list[Any] = [schema]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            reference = found.get("$ref")
+            if isinstance(reference, str):
+                try:
+                    resolver.lookup(reference)
+                except Unresolvable as error:
+                    raise ValueError(
+                        f"output_schema refers to {reference!r}, which is not inside it. References look like "
+                        "'#/$defs/name'"
+                    ) from error
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+
+
+def _refuse_bad_patterns(found: Any) -> None:
+    """Patterns must be regular expressions: one that is none would fail at the first answer, after it was paid."""
+    if isinstance(found, dict):
+        pattern = found.get("pattern")
+        if isinstance(pattern, str):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"output_schema has the pattern {pattern!r}, which is none: {error}") from error
+        for inner in found.values():
+            _refuse_bad_patterns(inner)
+    elif isinstance(found, list):
+        for inner in found:
+            _refuse_bad_patterns(inner)
 
 
 def _no_field(name: str, row: Mapping[str, Any]) -> str:

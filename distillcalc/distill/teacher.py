@@ -6,13 +6,14 @@ import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from distillcalc.catalog.names import split_ref
 from distillcalc.distill.records import Strict
-from distillcalc.distill.task import Messages, Task
+from distillcalc.distill.task import Messages, Task, refuse_unwritable
 from distillcalc.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Tokens that a chat template may add: roles and marks per message; a system prompt of the template's own, per request.
 TOKENS_PER_MESSAGE = 16
 TOKENS_PER_REQUEST = 64
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 SCHEMA_FACTOR = 2  # a server may show the schema to the model again
 
 CONNECTIONS_EACH = 32  # of one HTTP client
@@ -32,6 +34,10 @@ OWN_FIELDS = {
     "model", "messages", "n", "temperature", "top_p", "seed", "max_tokens", "max_completion_tokens", "logprobs",
     "top_logprobs", "response_format", "reasoning_effort", "stream",
 }  # fmt: skip
+
+
+# Fields that make a request cost more than its tokens within their limits.
+UNPRICED_FIELDS = {"best_of", "web_search_options"}
 
 
 class Teacher(Strict):
@@ -46,7 +52,8 @@ class Teacher(Strict):
     samples : answers wanted for each prompt.
     one_call : ask for all samples in one call (``n``), whose input is billed once; a server that ignores ``n`` is
         asked again for what is missing.
-    temperature, top_p, seed, reasoning_effort : as the API takes them; left out, not sent.
+    temperature, top_p, seed, reasoning_effort : as the API takes them; left out, not sent. The seed is of the first
+        sample, the next ones count on from it.
     max_output_tokens : the most that one answer may take, thoughts included; budgets are reserved from it.
     max_tokens_field : what the endpoint calls it; left out, ``max_completion_tokens`` at OpenAI, else ``max_tokens``.
     top_logprobs : how many of the most likely tokens to ask for at each position; 0 asks for none.
@@ -81,6 +88,11 @@ class Teacher(Strict):
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("base_url is written https://host/v1")
+            _ = parts.port  # raises where it is none
+            if parts.query or parts.fragment:
+                raise ValueError(
+                    "base_url must end with its path, such as https://host/v1: what stands after ? or # is not sent"
+                )
             if parts.username or parts.password:
                 raise ValueError("base_url must not hold a name or a key: name the key's variable in key_env")
         return url
@@ -90,6 +102,16 @@ class Teacher(Strict):
     def _not_ours(cls, body: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(OWN_FIELDS & body.keys()):
             raise ValueError(f"extra_body must not set {', '.join(taken)}: they have fields of their own here")
+        if body.get("service_tier", "default") not in ("default", "flex"):
+            raise ValueError(
+                f"extra_body asks for service_tier {body['service_tier']!r}, which may cost more than the prices that "
+                "the budget is reserved by. Leave it out, or write default or flex"
+            )
+        if dearer := sorted(UNPRICED_FIELDS & body.keys()):
+            raise ValueError(
+                f"extra_body must not set {', '.join(dearer)}: it is billed beside the tokens, or beyond their limit"
+            )
+        refuse_unwritable(body, "extra_body")
         return body
 
     @property
@@ -124,6 +146,11 @@ class Teacher(Strict):
         key = os.environ.get(variable, "").strip()
         if not key:
             raise InputError(f"the environment variable {variable} is not set: it must hold the key of {self.model}")
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise InputError(
+                f"the environment variable {variable} holds characters that no key has (spaces, line breaks, or beyond "
+                "ASCII): copy the key anew"
+            )
         return key
 
     def body(self, task: Task, messages: Messages, count: int = 1, **changed: Any) -> dict[str, Any]:
@@ -152,11 +179,20 @@ class Teacher(Strict):
         return body | self.extra_body | changed
 
     def most_input_tokens(self, task: Task, messages: Sequence[Mapping[str, str]]) -> int:
-        """A bound that no tokenizer exceeds: a token is at least a byte of text, beside what a template adds."""
+        """A bound that no tokenizer exceeds: a token is at least a byte of text, as the tokenizer normalises it."""
         schema = task.output_schema
-        extra = SCHEMA_FACTOR * len(repr(schema).encode()) if schema is not None and self.structured != "none" else 0
-        text = sum(len(message["content"].encode()) + TOKENS_PER_MESSAGE for message in messages)
+        extra = SCHEMA_FACTOR * _bytes(repr(schema)) if schema is not None and self.structured != "none" else 0
+        if self.extra_body:  # tools and arguments of the chat template are shown to the model too
+            extra += SCHEMA_FACTOR * _bytes(repr(self.extra_body))
+        text = sum(_bytes(message["content"]) + TOKENS_PER_MESSAGE for message in messages)
         return text + TOKENS_PER_REQUEST + extra
+
+
+def _bytes(text: str) -> int:
+    """The most bytes that a text has in UTF-8 once a tokenizer has normalised it, whatever its normal form."""
+    if text.isascii():
+        return len(text)
+    return max(len(text.encode()), *(len(normalize(form, text).encode()) for form in FORMS))
 
 
 class Privacy(Strict):
