@@ -8,6 +8,8 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from distillcalc.catalog.prices import Processing, token_prices
 from distillcalc.errors import InputError
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 MTOK = Decimal(1_000_000)
 ZERO = Decimal(0)
+HOURS = tuple(tuple(float(hour == only) for hour in range(24)) for only in range(24))
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,25 @@ class CallPrices:
 
     @classmethod
     def of(cls, catalog: Catalog, ref: str, on: date, processing: Processing = "standard") -> CallPrices:
-        """A model's prices of a day; raises :class:`~distillcalc.errors.MissingPrice` where there are none."""
-        found = token_prices(ref, on, processing=processing, overrides=catalog.token_prices_given)
-        columns = (found.input[0], found.cached[0], found.cache_write[0], found.output[0])
+        """A model's prices of a day; where they depend on the hour, of its dearest: a budget must hold then too.
+
+        Raises :class:`~distillcalc.errors.MissingPrice` where there are none.
+        """
+        given = catalog.token_prices_given
+        by_hour = [token_prices(ref, on, processing=processing, overrides=given, hour_weights=hour) for hour in HOURS]
+        found = by_hour[0]
+        columns = [
+            np.max([getattr(prices, kind)[0] for prices in by_hour], axis=0)
+            for kind in ("input", "cached", "cache_write", "output", "request_usd")
+        ]
         tiers = tuple(
-            Tier(int(above), *(Decimal(repr(float(column[i]))) for column in columns))
+            Tier(int(above), *(Decimal(repr(float(column[i]))) for column in columns[:4]))
             for i, above in enumerate(found.thresholds)
         )
-        return cls(ref, tiers, Decimal(repr(float(found.request_usd[0]))), str(found.provenance))
+        source = str(found.provenance)
+        if any((prices.input != found.input).any() or (prices.output != found.output).any() for prices in by_hour):
+            source += ", of the dearest hour of the day"
+        return cls(ref, tiers, Decimal(repr(float(columns[4]))), source)
 
     def _tier(self, input_tokens: int) -> Tier:
         return next(tier for tier in reversed(self.tiers) if input_tokens > tier.above or tier.above == 0)

@@ -80,6 +80,7 @@ class LabelPlan:
     fingerprint : of everything that a request depends on; another one is another plan, and another run.
     vocabulary : fingerprint of the teacher's tokenizer, where a local file of it was given.
     rows_used, rows_rejected : of the source; ``rejects`` shows the first of the latter.
+    stamp : of the file of rows as it was read.
     """
 
     task: Task
@@ -98,6 +99,7 @@ class LabelPlan:
     concurrency: int
     prices: CallPrices
     vocabulary: str = ""
+    stamp: tuple[int, int] | None = None
 
     @property
     def prompts(self) -> Prompts:
@@ -110,7 +112,18 @@ class LabelPlan:
         return f"{self.task.name.strip().lower().replace(' ', '-')}-{self.fingerprint[:8]}"
 
     def used_rows(self) -> Iterator[tuple[int, Row]]:
-        """The rows that can be used, numbered from 0 in their order."""
+        """The rows that can be used, numbered from 0 in their order.
+
+        Raises
+        ------
+        InputError
+            If their file was changed since the plan was made: answers would be booked to other rows.
+        """
+        if self.rows.stamp != self.stamp:
+            raise InputError(
+                f"{self.rows.name} was changed since the plan was made. Plan again: with the rows as they were the run "
+                "goes on, with others it is another one"
+            )
         index = 0
         for found in self.rows.read(self.task):
             if isinstance(found, Row):
@@ -212,6 +225,7 @@ def plan_labels(
     privacy = privacy or Privacy()
     url = teacher.url(catalog)
     privacy.check(url)
+    stamp = rows.stamp
     ref = price_ref(catalog, teacher)
     on = today or datetime.now(UTC).date()
     prices = CallPrices.of(catalog, ref, on)
@@ -260,7 +274,7 @@ def plan_labels(
     forecast.sources.update(tokens=named, output_tokens=answer_source, price=prices.source)
     return LabelPlan(
         task, teacher, rows, privacy, catalog, digest.hexdigest(), used, rejected, tuple(rejects), labelled, url,
-        forecast, check_terms(catalog, teacher.model, task), concurrency, prices, _vocabulary(tokenizer),
+        forecast, check_terms(catalog, teacher.model, task), concurrency, prices, _vocabulary(tokenizer), stamp,
     )  # fmt: skip
 
 

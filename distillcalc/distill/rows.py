@@ -71,6 +71,17 @@ class Rows:
         """Where the rows come from, in words."""
         return Path(self.source).name if isinstance(self.source, (str, Path)) else "rows given in memory"
 
+    @property
+    def stamp(self) -> tuple[int, int] | None:
+        """Size and time of the last change of the file, where it is one; tells whether it was changed since."""
+        if not isinstance(self.source, (str, Path)):
+            return None
+        try:
+            found = Path(self.source).stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns
+
     def read(self, task: Task) -> Iterator[Row | Reject]:
         """Every row as the task needs it, or why it cannot be used.
 

@@ -65,7 +65,7 @@ def test_the_most_only_rises(prices: CallPrices, bound: int, limit: int, more: i
     assert prices.most(bound, limit + more) >= prices.most(bound, limit)
 
 
-@pytest.mark.parametrize("ref", ["openai/gpt-6-sol", "anthropic/claude-sonnet-4-5", "deepseek/deepseek-chat"])
+@pytest.mark.parametrize("ref", ["openai/gpt-6-sol", "anthropic/claude-sonnet-4-5", "mistral/mistral-large"])
 @given(used=st.integers(0, 600_000), out=st.integers(0, 100_000), data=st.data())
 def test_the_same_as_the_calculators_price(ref: str, used: int, out: int, data: st.DataObject) -> None:
     cached = data.draw(st.integers(0, used))
@@ -73,6 +73,17 @@ def test_the_same_as_the_calculators_price(ref: str, used: int, out: int, data: 
     ours = CallPrices.of(CATALOG, ref, DAY).cost(used, out, cached, written)
     theirs = float(token_prices(ref, DAY).price([used], [out], [cached], [written])[0])
     assert float(ours) == pytest.approx(theirs, rel=1e-12, abs=1e-12)
+
+
+def test_where_the_price_depends_on_the_hour_the_dearest_counts() -> None:
+    found = CallPrices.of(CATALOG, "deepseek/deepseek-v4-pro", DAY)
+    for hour in range(24):
+        only = tuple(float(hour == h) for h in range(24))
+        theirs = token_prices("deepseek/deepseek-v4-pro", DAY, hour_weights=only).price([900], [80], [100])
+        assert found.cost(900, 80, 100) >= D(repr(float(theirs[0]))) - D("1e-15")
+    assert float(found.tiers[0].output) > token_prices("deepseek/deepseek-v4-pro", DAY).output[0, 0]
+    assert "dearest hour" in found.source
+    assert "dearest hour" not in CallPrices.of(CATALOG, "openai/gpt-6-sol", DAY).source
 
 
 def test_prices_of_ones_own() -> None:

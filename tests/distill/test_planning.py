@@ -238,6 +238,20 @@ def test_what_is_masked_belongs_to_the_plan_and_what_it_costs_does_not() -> None
     assert made(concurrency=1, today=date(2026, 12, 1), tokenizer=None).fingerprint == plain
 
 
+def test_a_file_that_was_changed_is_planned_again(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a"}\n')
+    found = made(rows=Rows(file))
+    assert [row.values for _, row in found.used_rows()] == [{"text": "a"}]
+    file.write_text('{"text": "a"}\n{"text": "b"}\n')
+    with pytest.raises(InputError, match=r"rows.jsonl was changed since the plan was made"):
+        list(found.used_rows())
+    assert len(list(made(rows=Rows(file)).used_rows())) == 2
+    file.unlink()
+    with pytest.raises(InputError, match="was changed"):
+        list(found.used_rows())
+
+
 def test_the_run_is_named_by_task_and_plan() -> None:
     found = made()
     assert found.run_name == f"my-task-{found.fingerprint[:8]}"
