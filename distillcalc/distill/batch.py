@@ -339,7 +339,8 @@ class _Batches:
         usd = most
         if not usage.problem:
             usd = self.prices.cost(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.write_tokens)
-        choices = body.get("choices") or []
+        choices = body.get("choices")
+        choices = choices if isinstance(choices, list) else []
         return {
             "t": "response", "call": f"batch{number}:{name}", "row": row, "samples": samples[: len(choices)],
             "usd": str(usd), "charged": "most" if usage.problem else "usage",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 REFUSED_AT_START = 20  # requests refused before a first answer: something is wrong with all of them
+MAYBE_BILLED = {408, 502, 504, 520, 524}  # of a gateway that gave up on a model that may have gone on
 MESSAGE = 300  # characters of a server's message that are kept
 
 
@@ -90,7 +91,7 @@ class Engine:
         self._progress = progress
         self.pacer = pacer
         self._freed = asyncio.Event()
-        self._halted: DistillcalcError | None = None
+        self._halted: Exception | None = None
         self._stopping = False
         self._answered_at = time.monotonic()
         self._answers = 0
@@ -131,15 +132,18 @@ class Engine:
     def _ending(self) -> bool:
         return self._stopping or self._halted is not None
 
-    def _halt(self, error: DistillcalcError) -> None:
+    def _halt(self, error: Exception) -> None:
         self._halted = self._halted or error
         self._freed.set()
 
     async def _work(self, client: AsyncOpenAI, units: Iterator[Unit]) -> None:
-        for unit in units:
-            if self._ending:
-                return
-            await self._ask(client, unit)
+        try:
+            for unit in units:
+                if self._ending:
+                    return
+                await self._ask(client, unit)
+        except Exception as error:  # noqa: BLE001 - raised again by run
+            self._halt(error)  # rows that cannot be read, a full disk: what is in flight is paid for, and is read
 
     async def _ask(self, client: AsyncOpenAI, unit: Unit) -> None:
         missing = list(unit.samples)
@@ -212,7 +216,7 @@ class Engine:
             response = await client.post("/chat/completions", cast_to=self._response_type, body=unit.body(len(samples)))
             raw = response.content
         except self._status_error as error:
-            return await self._refusal(about, error, sent)
+            return await self._refusal(about, error, sent, most)
         except self._timeout_error as error:
             return await self._lost(about, "timeout", error, most)
         except self._connection_error as error:
@@ -226,7 +230,14 @@ class Engine:
             if not isinstance(body, dict):
                 raise ValueError("the response is not a JSON object")
         except ValueError as error:
-            return await self._fail(about, "invalid-json", str(error), most, possibly=True), 0
+            await self._fail(about, "invalid-json", str(error), most, possibly=True)
+            self._refused += 1
+            if self._refused >= REFUSED_AT_START and not self._answers:
+                self._halt(LabellingStopped(
+                    f"the server answered {self._refused} times with what is not JSON ({text_start(raw)!r}): is "
+                    "base_url right? Nothing more was sent"
+                ))  # fmt: skip
+            return _Next.AGAIN, 0
         usage = read_usage(body)
         usd = most
         if not usage.problem:
@@ -262,7 +273,7 @@ class Engine:
             return _Next.AGAIN, 0
         return _Next.GO_ON, min(got, len(about["samples"]))
 
-    async def _refusal(self, about: dict[str, Any], error: Any, sent: float) -> tuple[_Next, int]:
+    async def _refusal(self, about: dict[str, Any], error: Any, sent: float, most: Decimal) -> tuple[_Next, int]:
         status, code = int(error.status_code), getattr(error, "code", None)
         said = str(getattr(error, "message", error))[:MESSAGE]
         headers = error.response.headers
@@ -273,7 +284,8 @@ class Engine:
         if status in (408, 409, 425) or (status >= 500 and status != 501):
             if "retry-after" in headers:
                 self.pacer.refused(sent, headers)
-            return await self._fail(about, str(status), said, ZERO), 0
+            maybe = status in MAYBE_BILLED
+            return await self._fail(about, str(status), said, most if maybe else ZERO, possibly=maybe), 0
         fatal = status in (401, 402, 403, 404, 405, 429, 501) or status < 400
         self._refused += 1
         at_all = self._refused >= REFUSED_AT_START and not self._answers
@@ -306,6 +318,11 @@ class Engine:
         self._state.apply(place, entry)
         if self._progress is not None:
             self._progress(self._state)
+
+
+def text_start(raw: bytes) -> str:
+    """The first characters of a response, to be shown."""
+    return raw[:60].decode(errors="replace").strip()
 
 
 def now() -> str:

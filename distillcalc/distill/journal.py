@@ -156,6 +156,8 @@ class Journal:
         data = memoryview(b"".join(line for line, _ in batch))
         failure: OSError | None = None
         try:
+            if self._broken is not None:  # nothing goes after an end that may be torn
+                raise self._broken
             while data:
                 data = data[os.write(self._descriptor, data) :]
             os.fdatasync(self._descriptor)
@@ -177,7 +179,7 @@ class Journal:
             else:
                 waiting.setdefault(done.get_loop(), []).append((done, place))
         for loop, found in waiting.items():
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(_resolve, found, failure, self.file)
 
     def entries(self, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -259,6 +259,47 @@ def test_a_server_that_bills_beyond_its_limit_stops_the_run(tmp_path: Path) -> N
         assert made.spent_usd == journal_usd(made)
 
 
+def test_a_gateway_that_gave_up_may_have_been_billed(tmp_path: Path) -> None:
+    with running(answer=yes) as server:
+        server.order("502", 2)
+        made = run(server, tmp_path)
+        assert made.is_done
+        assert made.failures == {"502": 2}
+        assert made.possibly_billed == 2
+        assert made.spent_usd > billed(server)
+
+
+def test_a_portal_that_answers_everything_with_a_page_stops_the_run(tmp_path: Path) -> None:
+    with running(answer=yes) as server:
+        server.order("html", 10**6)
+        made = run(server, tmp_path, 200)
+        assert "is base_url right?" in made.stopped
+        assert "Welcome to our portal" in made.stopped
+        assert server.requests < 60
+
+
+def test_rows_that_cannot_be_read_any_more_lose_nothing_that_is_in_flight(tmp_path: Path) -> None:
+    class Failing(list[dict[str, str]]):
+        passes = 0
+
+        def __iter__(self) -> Any:
+            self.passes += 1
+            for place, row in enumerate(list.__iter__(self)):
+                if self.passes == 2 and place == 12:  # planned once; lost while they are asked for
+                    raise OSError("the disk is gone")
+                yield row
+
+    found = Failing({"text": f"question number {i}"} for i in range(40))
+    with running(answer=yes, latency_s=0.1) as server:
+        with pytest.raises(OSError, match="the disk is gone"):
+            run(server, tmp_path, rows=Rows(found))
+        assert len(response_ids(tmp_path)) == len(server.served) == 12
+        made = run(server, tmp_path, rows=Rows(found))
+        assert made.is_done
+        assert made.possibly_billed == 0
+        assert set(asked(server).values()) == {1}
+
+
 def test_n_samples_in_one_call_and_one_by_one(tmp_path: Path) -> None:
     replies = iter(range(10_000))
 

@@ -123,6 +123,7 @@ def failing(server: Server, fault: Fault) -> Response | None:
         "429": (429, "Rate limit reached", "rate_limit_exceeded"),
         "quota": (429, "You exceeded your current quota", "insufficient_quota"),
         "500": (500, "The server had an error", None),
+        "502": (502, "Bad gateway", None),
         "503": (503, "Overloaded", None),
         "400": (400, "This model's maximum context length is 16 tokens", "context_length_exceeded"),
         "401": (401, "Incorrect API key provided", "invalid_api_key"),
