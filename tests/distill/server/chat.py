@@ -14,7 +14,8 @@ from starlette.routing import Route
 from tests.distill.server.harness import MODEL_VERSION, Fault, Served, Server, body_of, cut_short, error, failing
 
 KINDS = (
-    "429", "quota", "500", "502", "503", "html", "400", "401", "404", "slow", "timeout", "cut", "invalid_json", "refusal", "empty",
+    "429", "quota", "500", "502", "503", "html", "400", "401", "404", "slow", "timeout", "cut", "invalid_json",
+    "refusal", "empty",
     "bad_answer", "content_filter", "wrong_usage", "huge_usage", "no_usage", "no_choices", "duplicate_id", "redirect",
 )  # fmt: skip
 
