@@ -149,6 +149,8 @@ def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     rows = []
     for file in sorted(runs.glob(f"*/{PLAN}")):
         found = RunFolder(file.parent)
+        if not found.is_run:  # a labelling, in the same folder
+            continue
         stored = found.plan() or {}
         created, done, lines = found.last("created"), found.last("done"), found.lines()
         rows.append(
@@ -167,7 +169,7 @@ def list_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     for row in rows:
         _say(console, f"{row['name']}: {row['result'] or row['last']} ({row['provider']}/{row['model']})")
     if not rows:
-        _say(console, f"no runs in {runs}")
+        _say(console, f"no fine-tunes in {runs}")
     if as_json:
         _print(rows)
 
@@ -178,7 +180,7 @@ def _show_plan(made: Plan, console: Console) -> None:
     forecast = made.forecast
     _say(console, f"{made.spec.name}: fine-tune {made.spec.model} at {made.spec.provider} ({made.spec.address})")
     for file in made.files:
-        _say(console, f"{file.what} file: {file.rows:,} examples, {file.tokens:,} tokens each epoch")
+        _say(console, f"{file.what} file: {file.rows:,} examples, {file.tokens:,} tokens each epoch ({file.path.name})")
     if forecast.usd is None:
         _say(console, f"training: {forecast.tokens:,} tokens, cost unknown: {forecast.unknown}")
     else:
@@ -214,7 +216,9 @@ def _run(name: str, runs: Path) -> RunFolder:
 
     for path in (runs / name, Path(name)):
         if (path / PLAN).exists():
-            return RunFolder(path)
+            found = RunFolder(path)
+            found.plan()  # refuses a labelling's
+            return found
     raise InputError(f"there is no run {name!r} in {runs}, and no such folder. See `distillcalc finetune list`")
 
 

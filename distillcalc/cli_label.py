@@ -136,18 +136,21 @@ def dataset(
     made = prepare(Dataset.load(source), spec.task, spec.filters, folder=file.parent)
     console = _console(as_json)
     console.print(str(made), markup=False, highlight=False, soft_wrap=True)
+    files: dict[str, Any] = {}
     if output is not None:
         written = made.save(
             output, format=format.value, overwrite=overwrite, system=system, prompt=prompt,
             reasoning=reasoning,
         )  # fmt: skip
         for split, path in written.files.items():
-            told = f"wrote {path}: {written.rows[split]:,} rows"
+            words = f"wrote {path}: {written.rows[split]:,} rows of {split}"
             if format is DataFormat.openai:
-                told = f"wrote {check_training_file(path, minimum_rows=10 if split in ('train', 'all') else 1)}"
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
+                checked = check_training_file(path, minimum_rows=10 if split in ("train", "all") else 1)
+                words += f"; by OpenAI's rules: {str(checked).removeprefix(f'{path}: ')}"
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
+            files[split] = {"path": str(path), "rows": written.rows[split]}
     if as_json:
-        print(json.dumps(made.to_dict()))
+        print(json.dumps(made.to_dict() | {"files": files}))
 
 
 def inputs(

@@ -83,10 +83,13 @@ def test_plan_label_and_dataset(tmp_path: Path) -> None:
 
         made = distillcalc(tmp_path, "dataset", file, "-o", "out", "--system", "Sort.", "--json")
         assert json.loads(made.stdout)["kept"] <= 20
+        train = json.loads(made.stdout)["files"]["train"]
+        assert train == {"path": "out/data.train.jsonl", "rows": train["rows"]}
+        assert f"wrote out/data.train.jsonl: {train['rows']} rows of train" in made.stderr
         assert (tmp_path / "out" / "README.md").is_file()
-        assert "data.train.jsonl: ok; " in made.stderr  # by the rules of OpenAI's fine-tuning
+        assert "by OpenAI's rules: ok; " in made.stderr  # by the rules of OpenAI's fine-tuning
         refused = distillcalc(tmp_path, "dataset", file, "-o", "out", code=2)
-        assert "overwrite" in refused.stderr
+        assert "--overwrite" in refused.stderr
 
 
 def test_a_budget_that_runs_out_is_told_with_its_own_exit_code(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from distillcalc.distill.filtered import in_words, options_in_words
+
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|^[#+=-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _LIST_NUMBER = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))")
 _LINK = re.compile(r"(://|\bwww\.)", re.IGNORECASE)
@@ -44,7 +46,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     if card["sampling"]:
         parts += ["Asked with:", _dicts(card["sampling"])]
     if card["filters"]:
-        parts += ["## Filters", "In the order in which they ran.", *(fenced(_json(f), "json") for f in card["filters"])]
+        parts += ["## Filters", "In the order in which they ran.", *_filters(card["filters"])]
     parts += ["## Terms that apply", *_terms(card["terms"])]
     parts += ["## Known limits", _list(_limits(card))]
     parts += ["## Licence", plain(card["licence"]) if card["licence"] else _NO_LICENCE]
@@ -108,8 +110,8 @@ def _facts(card: Mapping[str, Any]) -> str:
         rows.append(("tokens", ", ".join(f"{kind} {count:,}" for kind, count in tokens.items())))
     for what, key in (("forecast spend", "forecast_usd"), ("actual spend", "actual_usd")):
         if spend[key] is not None:
-            rows.append((what, f"{spend[key]:,.2f} USD"))
-    rows.append(("spend on these records", f"{spend['of_these_records_usd']:,.2f} USD"))
+            rows.append((what, _usd(spend[key])))
+    rows.append(("spend on these records", _usd(spend["of_these_records_usd"])))
     if card["redacted"]:
         rows.append(("masked before sending", ", ".join(f"{kind} {n:,}" for kind, n in card["redacted"].items())))
     return _table(("", ""), rows)
@@ -137,15 +139,40 @@ def _terms(terms: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         if term["requirements"]:
             words += f" Required: {plain(term['requirements'])}"
         rows.append(f"- {words} (source: {plain(term['source'])}, checked {plain(term['checked'])})")
-    yield "\n".join(rows) or "None were looked up. Read the terms of the teacher's provider before training on this."
+    yield "\n".join(rows) or "None are known. Read the terms of the teacher's provider before training on this."
     if rows:
         yield "This is not legal advice."
+
+
+def _filters(filters: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """How many each read and kept, then why: the records that they took out are listed in filters.json alone."""
+    rows, why = [], []
+    for one in filters:
+        if not {"name", "read", "kept"} <= one.keys():  # a report of another make
+            why.append(fenced(_json(one), "json"))
+            continue
+        name = str(one["name"]).replace("_", " ")
+        rows.append((name, options_in_words(one.get("settings") or {}), one["read"], one["kept"]))
+        lines = [f"{name}: {count:,} x {reason}" for reason, count in (one.get("by_reason") or {}).items()]
+        for detail, value in (one.get("details") or {}).items():
+            lines.append(f"{name}: {detail.replace('_', ' ')}: {in_words(value)}")
+        if lines:
+            why.append(_list(lines))
+    if rows:
+        yield _table(("filter", "settings", "read", "kept"), rows)
+    yield from why
+
+
+def _usd(amount: float) -> str:
+    """Dollars, with more digits below one."""
+    return f"{amount:,.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.4f} USD"
 
 
 def _limits(card: Mapping[str, Any]) -> Iterator[str]:
     agreed = card["human_agreement"]
     if agreed["judged"]:
-        yield f"People agreed with the teacher on {agreed['right']:,} of {agreed['judged']:,} ({agreed['share']:.1%})."
+        share = f"{agreed['right']:,} of {agreed['judged']:,} ({agreed['share']:.1%})"
+        yield f"Of these records, people agreed with the teacher on {share}."
     else:
         yield "No answer was judged by a person: how often the teacher is right is not known."
     yield from card["limits"]

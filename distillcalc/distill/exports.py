@@ -95,7 +95,7 @@ def export(
     if name in ("parquet", "jsonl") and (system, prompt, student_prompt, reasoning) != (None, None, None, "drop"):
         raise InputError(
             f"{name} holds records as they are. Leave system, prompt, student_prompt and reasoning out, or export as "
-            "openai or huggingface"
+            "openai, csv or huggingface"
         )
     asked = _asker(system, prompt, student_prompt)
     splits = {split: tuple(records) for split, records in _splits(data).items()}
@@ -190,7 +190,9 @@ def _refuse_taken(files: Iterable[Path], format: str, overwrite: bool) -> None:
         if not file.exists():
             continue
         if not overwrite:
-            raise InputError(f"{file} is there already. Give another path, or overwrite=True to replace it")
+            raise InputError(
+                f"{file} is there already. Give another path, or replace it: overwrite=True, or --overwrite"
+            )
         if file.is_dir() != (format == "huggingface"):
             raise InputError(f"{file} is {'a folder' if file.is_dir() else 'a file'}, and {format} would replace it")
         if file.is_dir() and any(file.iterdir()) and not _is_saved_dataset(file):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from distillcalc.distill.records import Record
 
 Key = tuple[str, int]
+SHOWN = 8  # counts of a detail
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,37 @@ class FilterReport:
         return {**asdict(self), "removed": [asdict(one) for one in self.removed], "by_reason": self.by_reason}
 
     def __str__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
-        lines = [f"{self.name}({options}): {self.read:,} read, {self.kept:,} kept, {len(self.removed):,} removed"]
+        options = f" ({self.options})" if self.options else ""
+        counts = f"{self.read:,} read, {self.kept:,} kept, {len(self.removed):,} removed"
+        lines = [f"{self.name.replace('_', ' ')}{options}: {counts}"]
         lines += [f"  {count:>7,}  {reason}" for reason, count in self.by_reason.items()]
-        for name, value in self.details.items():
-            if isinstance(value, dict):
-                first = list(value.items())[:8]
-                more = f", and {len(value) - 8:,} more" if len(value) > 8 else ""
-                value = ", ".join(f"{key} {_short(one)}" for key, one in first) + more
-            lines.append(f"  {name.replace('_', ' ')}: {_short(value)}")
+        lines += [f"  {name.replace('_', ' ')}: {in_words(value)}" for name, value in self.details.items()]
         return "\n".join(lines)
 
+    @property
+    def options(self) -> str:
+        """The settings in words, those that are not set left out."""
+        return options_in_words(self.settings)
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "not known" if value is None else str(value)
+
+def options_in_words(settings: Mapping[str, Any]) -> str:
+    """Settings of a filter in words, those that are not set left out."""
+    return ", ".join(
+        f"{name.replace('_', ' ')}: {in_words(value)}" for name, value in settings.items() if value is not None
+    )
+
+
+def in_words(value: Any) -> str:
+    """A number, a switch or a few counts as a person reads them."""
+    if isinstance(value, Mapping):
+        first = list(value.items())[:SHOWN]
+        more = f", and {len(value) - SHOWN:,} more" if len(value) > SHOWN else ""
+        return ", ".join(f"{key} {in_words(one)}" for key, one in first) + more
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "not known" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @dataclass(frozen=True)

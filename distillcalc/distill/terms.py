@@ -12,6 +12,7 @@ from distillcalc.estimate.gates import judge_terms
 if TYPE_CHECKING:
     from distillcalc.catalog import Catalog
     from distillcalc.distill.task import Task
+    from distillcalc.workload.scenario import Use
 
 
 class TermsProhibited(InputError):
@@ -63,7 +64,19 @@ def check_terms(catalog: Catalog, teacher: str, task: Task) -> TermsVerdict:
     teacher : provider/model, or a catalog id.
     task : names the student, where it stays (``student_host``) and what it will be used for (``use``).
     """
-    judged = judge_terms(catalog, teacher, task.use, task.student_host)
+    return judge_teacher(catalog, teacher, task.use, task.student_host)
+
+
+def judge_teacher(catalog: Catalog, teacher: str, use: Use, student_host: str | None = None) -> TermsVerdict:
+    """What the catalog's terms say of one use of a teacher's answers.
+
+    Parameters
+    ----------
+    teacher : provider/model, or a catalog id.
+    use : what the student will be used for.
+    student_host : provider that trains and serves it, where that is a service.
+    """
+    judged = judge_terms(catalog, teacher, use, student_host)
     applying = tuple(
         {
             "id": name,

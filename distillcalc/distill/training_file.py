@@ -34,6 +34,9 @@ class Problem(NamedTuple):
     what: str
     code: str
 
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.what}" if self.line else self.what
+
 
 @dataclass(frozen=True)
 class TrainingFileReport:
@@ -99,7 +102,7 @@ class TrainingFileReport:
             ("problem", self.problems, self.problem_count),
             ("warning", self.warnings, self.warning_count),
         ):
-            lines += [f"{title}: {f'line {found.line}: ' if found.line else ''}{found.what}" for found in listed]
+            lines += [f"{title}: {found}" for found in listed]
             if total > len(listed):
                 lines.append(f"and {total - len(listed):,} more {title}s")
         return "\n".join(lines)
@@ -317,7 +320,7 @@ def _parsed(number: int, line: bytes, notes: _Notes) -> Any:
         elif text.endswith(",") and error.pos >= len(text) - 1:
             what = "ends in a comma. Each line is a JSON object by itself, with nothing after it"
         else:
-            what = f"is not JSON: {error.msg} at character {error.pos + 1}"
+            what = f"is not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}"
         notes.problem(number, what, "invalid_json")
     return _UNREAD
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from distillcalc.distill.card import dataset_card
 from distillcalc.distill.card_markdown import card_markdown, fenced, plain, yaml_text
+from distillcalc.distill.filtered import FilterReport, Removal
 from distillcalc.distill.records import Origin, Record
 from distillcalc.distill.task import Task
 from distillcalc.errors import InputError
@@ -103,11 +104,28 @@ def test_a_page_says_it_all() -> None:
         '"removed": 3',
         "openai-api: **allowed**. No competing models. Required: Keep it private.",
         "checked 2026-10-08",
-        "People agreed with the teacher on 2 of 3 (66.7%).",
+        "Of these records, people agreed with the teacher on 2 of 3 (66.7%).",
         "- English only.",
         "```\nMood of: {text}\n```",
     ):
         assert words in page
+
+
+def test_filters_are_a_table_that_does_not_list_every_removal() -> None:
+    removed = tuple(Removal(f"secret-{i}", 0, "no label | of the task") for i in range(3_000))
+    report = FilterReport("near_duplicates", {"threshold": 0.8, "most": None}, 4_000, 1_000, removed, {"pairs": 1_234})
+    page = card_markdown(dataset_card([], task=Task(prompt="{text}"), filters=[report]))
+    assert "| near duplicates | threshold: 0.8 | 4,000 | 1,000 |" in page
+    assert "- near duplicates: 3,000 x no label \\| of the task" in page
+    assert "- near duplicates: pairs: 1,234" in page
+    assert "secret-" not in page
+    assert "json" not in page
+
+
+def test_small_spends_are_not_rounded_to_nothing() -> None:
+    page = card_markdown(dataset_card([], task=Task(prompt="{text}"), forecast_usd=0.0058, actual_usd=0.0036))
+    assert "| forecast spend | 0.0058 USD |" in page
+    assert "| actual spend | 0.0036 USD |" in page
 
 
 def test_an_empty_dataset_has_a_card() -> None:
@@ -116,7 +134,7 @@ def test_an_empty_dataset_has_a_card() -> None:
     assert (card["from"], card["classes"], card["splits"], card["terms"]) == (None, {}, {}, [])
     page = card_markdown(card)
     assert "No records." in page
-    assert "None were looked up." in page
+    assert "None are known." in page
     assert "None is stated." in page
     assert yaml.safe_load(page.split("---\n")[1])["license"] == "other"
 

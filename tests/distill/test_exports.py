@@ -160,7 +160,7 @@ def test_a_folder_with_other_things_is_not_replaced(tmp_path: Path) -> None:
 def test_what_is_there_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("mine")
-    with pytest.raises(InputError, match=r"is there already. Give another path, or overwrite=True"):
+    with pytest.raises(InputError, match=r"is there already. Give another path, or replace it: overwrite=True"):
         export(records(1), file)
     assert file.read_text() == "mine"
     export(records(1), file, overwrite=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distillcalc.distill import filters
 from distillcalc.distill.comparing import answer_key, as_number, final_answer, same_answer
-from distillcalc.distill.filtered import Filtered
+from distillcalc.distill.filtered import Filtered, FilterReport
 from distillcalc.distill.records import Record
 from distillcalc.distill.refusals import is_refusal
 from distillcalc.errors import InputError
@@ -66,7 +66,7 @@ def test_every_filter_keeps_the_order_and_counts_everything(one: filters.Filter,
     assert all(id(one) in places for one in found.kept)  # a subsequence
     went = Counter(r.key for r in records) - Counter(r.key for r in found.kept)
     assert went == Counter((one.id, one.sample) for one in report.removed)
-    assert report.name in str(report)
+    assert report.name.replace("_", " ") in str(report)
     assert json.loads(json.dumps(report.to_dict()))["by_reason"] == report.by_reason
 
 
@@ -82,6 +82,15 @@ def test_filters_run_one_after_the_other() -> None:
         ("length", 2, 2),
     ]
     assert filters.apply_filters([], [filters.valid])[0] == ()
+
+
+def test_a_report_reads_as_words() -> None:
+    report = FilterReport("length", {"least": 1, "most": None, "on": True}, 2_000, 2_000, (), {"pairs": 1_234})
+    assert str(report).splitlines() == [
+        "length (least: 1, on: yes): 2,000 read, 2,000 kept, 0 removed",
+        "  pairs: 1,234",
+    ]
+    assert str(FilterReport("no_refusals", {}, 1, 1)) == "no refusals: 1 read, 1 kept, 0 removed"
 
 
 def test_only_whole_answers_of_the_right_form_are_valid() -> None:

@@ -68,6 +68,14 @@ class RunFolder:
             raise InputError(f"{self.path / PLAN} is not the plan of a fine-tune")
         return cast(dict[str, Any], plan)
 
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds a fine-tune: labellings keep a plan.json of their own in the same place."""
+        try:
+            return self.plan() is not None
+        except InputError:
+            return False
+
     def write_plan(self, plan: dict[str, Any]) -> None:
         """Write the plan: whole, or not at all."""
         part = self.path / f"{PLAN}.part"

@@ -16,6 +16,7 @@ from distillcalc.distill.finetune.forecast import (
     Forecast,
     Notice,
     TrainingFileCheck,
+    TrainingFileFacts,
     budget_notices,
     closing_notices,
     forecast,
@@ -110,19 +111,42 @@ def make_plan(
         size, sha256 = _read(path)
         facts = check(path, epochs=1)
         files.append(FilePlan(what, path.resolve(), size, sha256, facts.rows, facts.billed_tokens))
-        problems = [str(problem) for problem in facts.problems]
-        more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
-        said = f"{path.name}: {'; '.join(problems[:SHOWN]) or 'it does not fit'}{more}"
-        if not facts.ok:
-            notices.append(Notice("refuse", said))
-        elif problems:
-            notices.append(Notice("warn", said))
+        notices += _file_notices(what, path.name, facts)
     tokens = {file.what: file.tokens for file in files}
     made = forecast(catalog, spec, tokens_per_epoch=tokens["training"], validation_tokens=tokens.get("validation", 0))
     notices += closing_notices(catalog, spec, today=today or date.today())
     notices += budget_notices(spec, made)
     notices += (terms or terms_notices)(spec, catalog)
     return Plan(spec, tuple(files), made, tuple(notices))
+
+
+def _file_notices(what: str, name: str, facts: TrainingFileFacts) -> list[Notice]:
+    """What is wrong with a file, and what is likely a mistake.
+
+    OpenAI's least number of examples is of training files ("Training file has 3 example(s), but must have at least
+    10"); of a validation file that is too short for it we only warn.
+    """
+    problems = list(facts.problems)
+    codes = {getattr(problem, "code", "") for problem in problems}
+    found = []
+    if what == "validation" and codes == {"too_few_examples"} and facts.rows:
+        found.append(
+            Notice("warn", f"{name} has {facts.rows} examples: few to validate with, and a service may refuse it")
+        )
+    elif problems or not facts.ok:
+        found.append(Notice("warn" if facts.ok else "refuse", f"{name}: {_listed(problems, facts, 'problem')}"))
+    warnings = list(getattr(facts, "warnings", ()))
+    if warnings:
+        found.append(Notice("warn", f"{name}: {_listed(warnings, facts, 'warning')}"))
+    if getattr(facts, "tokens_are_estimated", False) and what == "training":
+        found.append(Notice("note", "tokens are estimated as 4 bytes each; the service counts its own"))
+    return found
+
+
+def _listed(notes: Sequence[Any], facts: TrainingFileFacts, kind: str) -> str:
+    """The first few of a report's problems or warnings, and how many more there are."""
+    more = max(getattr(facts, f"{kind}_count", 0), len(notes)) - SHOWN
+    return ("; ".join(map(str, notes[:SHOWN])) or "it does not fit") + (f" (and {more:,} more)" if more > 0 else "")
 
 
 def fingerprint() -> str:

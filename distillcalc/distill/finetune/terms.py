@@ -17,10 +17,8 @@ def terms_notices(spec: FineTuneSpec, catalog: Catalog) -> Sequence[Notice]:
     checked, which is told.
     """
     if spec.teacher is None:
-        return [
-            Notice("warn", "the spec does not say who wrote the answers (teacher): whose terms apply is not checked")
-        ]
-    judged = judge_terms(catalog, spec.teacher, spec.use, spec.provider)
+        return [Notice("warn", "the spec does not say who wrote the answers (teacher): their terms are not checked")]
+    judged = judge_terms(catalog, spec.teacher, spec.use, None if spec.self_hosted else spec.provider)
     words = f"terms of {spec.teacher}: {judged.detail}"
     if judged.verdict == "pass":
         return [Notice("note", words, judged.source)]

@@ -95,6 +95,15 @@ def test_without_a_terminal_and_without_yes_nothing_is_spent(server: Server, spe
     assert server.files == server.jobs == {}
 
 
+def test_labellings_in_the_same_folder_are_no_fine_tunes(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mail-0123"
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text('{"run": "mail-0123"}')
+    assert json.loads(call("list", "--json")[0]) == []
+    with pytest.raises(InputError, match="is not the plan of a fine-tune"):
+        call("status", "mail-0123")
+
+
 def test_names_that_are_no_runs(server: Server) -> None:
     with pytest.raises(InputError, match="no run 'nothing'"):
         call("status", "nothing")

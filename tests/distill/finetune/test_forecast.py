@@ -168,6 +168,45 @@ def test_a_plan_shows_all_and_refuses_with_its_source(tmp_path: Path) -> None:
         make_plan(a_spec(training_file=tmp_path / "none.jsonl"), check=words)
 
 
+def notices(folder: Path, **given: Any) -> list[tuple[str, str]]:
+    given.setdefault("training_file", folder / "train.jsonl")
+    if not given["training_file"].exists():
+        training_file(folder)
+    spec = a_spec(**{"fine_tunes_before": True} | given)
+    return [(notice.level, notice.words) for notice in make_plan(spec, today=NOVEMBER).notices]
+
+
+def test_the_packages_own_check_is_told_in_words(tmp_path: Path) -> None:
+    short = training_file(tmp_path, rows=3)
+    found = notices(tmp_path, training_file=short)
+    assert ("refuse", "train.jsonl: 3 examples; at least 10 are needed") in found
+    again = "is the same as an earlier line"
+    twice = f"train.jsonl: line 2: {again}; line 3: {again}; line 4: {again} (and 8 more)"
+    training_file(tmp_path)
+    assert ("warn", twice) in notices(tmp_path)
+    assert any(level == "note" and "tokens are estimated" in words for level, words in notices(tmp_path))
+
+
+def test_a_short_validation_file_is_warned_of_and_an_empty_one_refused(tmp_path: Path) -> None:
+    (tmp_path / "held").mkdir()
+    held = training_file(tmp_path / "held", rows=4)
+    found = notices(tmp_path, validation_file=held)
+    assert [level for level, words in found if words.startswith("train.jsonl has 4 examples")] == ["warn"]
+    assert not [words for level, words in found if level == "refuse"]
+    held.write_text("")
+    assert ("refuse", "train.jsonl: 0 examples; at least 10 are needed") in notices(tmp_path, validation_file=held)
+
+
+def test_the_teachers_terms_are_checked_before_a_job(tmp_path: Path) -> None:
+    def said(teacher: str | None, competes: bool | None) -> list[str]:
+        found = notices(tmp_path, teacher=teacher, use={"competes_with_teacher": competes})
+        return [level for level, words in found if "terms" in words]
+
+    assert said("anthropic/claude-opus-4", True) == ["refuse"]
+    assert said("local/tiny", False) == ["refuse"]  # unclear: until accept_unclear_terms says otherwise
+    assert said(None, None) == ["warn"]
+
+
 def test_waits_double_and_are_at_least_what_is_asked() -> None:
     assert [pause_s(tried) for tried in range(4)] == [0.5, 1.0, 2.0, 4.0]
     assert pause_s(20) == 30.0
