@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from distillcalc.distill.finetune.provider import ProviderError
+from distillcalc.distill.pacing import retry_after_s
 from distillcalc.errors import InputError, MissingExtra
 
 LONGEST_WAIT_S = 60.0
@@ -122,7 +121,7 @@ class Calls:
             status=status,
             code=code,
             lost=status >= 500 or status == 408,
-            retry_after_s=retry_after_s(error.response.headers.get("retry-after")),
+            retry_after_s=retry_after_s(error.response.headers),
         )
 
     def _clean(self, text: str) -> str:
@@ -133,22 +132,6 @@ class Calls:
 def pause_s(tried: int, asked_s: float | None = None) -> float:
     """How long to wait after so many tries [s]: doubling from half a second, at least what the service asks for."""
     return max(min(0.5 * 2.0**tried, 30.0), min(asked_s or 0.0, LONGEST_WAIT_S))
-
-
-def retry_after_s(header: str | None, *, now: datetime | None = None) -> float | None:
-    """The wait that a Retry-After header asks for [s]: seconds, or a date; None where it says neither."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            until = parsedate_to_datetime(header)
-        except ValueError:
-            return None
-        until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        seconds = (until - (now or datetime.now(UTC))).total_seconds()
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def moment(value: Any) -> datetime | None:

@@ -10,7 +10,7 @@ import pytest
 
 from distillcalc.catalog import Catalog
 from distillcalc.distill.finetune import FineTuneSpec, make_plan
-from distillcalc.distill.finetune.calls import moment, pause_s, retry_after_s
+from distillcalc.distill.finetune.calls import moment, pause_s
 from distillcalc.distill.finetune.forecast import Forecast, bill, budget_notices, closing_notices, forecast
 from distillcalc.distill.finetune.provider import Job
 from distillcalc.errors import InputError
@@ -212,11 +212,6 @@ def test_waits_double_and_are_at_least_what_is_asked() -> None:
     assert pause_s(20) == 30.0
     assert pause_s(0, 17.0) == 17.0
     assert pause_s(0, 1e9) == 60.0
-    now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-    assert retry_after_s("Tue, 24 Nov 2026 12:00:30 GMT", now=now) == 30.0
-    assert retry_after_s("2.5") == 2.5
-    assert retry_after_s("soon") is None
-    assert retry_after_s(None) is None
 
 
 def test_moments_of_both_apis() -> None:
@@ -226,9 +221,3 @@ def test_moments_of_both_apis() -> None:
     assert moment("2026-11-24T12:00:00") == noon
     assert moment("yesterday") is None
     assert moment(0) is None
-
-
-def test_waits_that_are_no_numbers_are_not_waited() -> None:
-    assert retry_after_s("nan") is None
-    assert retry_after_s("inf") is None
-    assert retry_after_s("-3") == 0.0
