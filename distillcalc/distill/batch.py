@@ -87,6 +87,7 @@ class _Batches:
         self.progress, self.most_requests = progress, most_requests
         self.folder = journal.file.parent
         self.reserved: dict[int, Decimal] = {}
+        self.unreadable = 0  # lines of output files
 
     def open(self) -> list[int]:
         """Numbers of the chunks that were begun and have not ended."""
@@ -97,7 +98,9 @@ class _Batches:
         for number in self.open():
             if number not in self.reserved:
                 most = Decimal(self.state.batches[number]["usd"])
-                if not self.state.ledger.reserve(most):
+                if "id" in self.state.batches[number]:  # it runs, and costs, whatever the budget is now
+                    self.state.ledger.reserved += most
+                elif not self.state.ledger.reserve(most):
                     self._too_dear(most)
                 self.reserved[number] = most
 
@@ -251,12 +254,7 @@ class _Batches:
                 if not file.exists():
                     self._patiently(partial(self._download, which, file))
                 self._book(number, file, seen)
-        said = "the batch brought no answer to it"
-        self._commit([
-            self._failure(number, f"{row}.{k}+1", row, [k], "batch-missing", said)
-            for row, k in self._samples_of(number)
-            if f"{row}.{k}" not in seen and not self._is_booked(number, f"{row}.{k}+1")
-        ])  # fmt: skip
+        self._commit(self._missing(number, seen))
         problems = [f"{p.code}: {p.message}" for p in (batch.errors.data or [])] if batch.errors else []
         self._note(number, status=batch.status, problems=problems[:5])
         most, usd = self.reserved.pop(number), self.state.ledger.spent - before
@@ -273,6 +271,26 @@ class _Batches:
         if batch.status == "cancelled":
             raise LabellingStopped("the batch was cancelled; the same command sends what is missing again")
 
+    def _missing(self, number: int, seen: set[str]) -> list[dict[str, Any]]:
+        """Entries for what a batch brought no answer to.
+
+        Where lines of its output could not be read, it may be one of those, which were billed: booked at the most.
+        """
+        said = "the batch brought no answer to it" + (" that can be read" if self.unreadable else "")
+        found = []
+        with self._file(number).open(encoding="utf-8") as lines:
+            for line in lines:
+                name = json.loads(line)["custom_id"]
+                row, samples = _read_id(name)
+                if any(f"{row}.{k}" in seen for k in samples) or self._is_booked(number, name):
+                    continue
+                entry = self._failure(number, name, row, samples, "batch-missing", said)
+                if self.unreadable:
+                    entry |= {"usd": str(self._most_of(number, name)), "possibly": True}
+                found.append(entry)
+        self.unreadable = 0
+        return found
+
     def _download(self, which: str, file: Path) -> None:
         part = file.with_suffix(".part")
         with self.api.files.with_streaming_response.content(which) as response:
@@ -285,8 +303,15 @@ class _Batches:
             for line in lines:
                 if not line.strip():
                     continue
-                found = json.loads(line)
-                row, samples = _read_id(found["custom_id"])
+                try:
+                    found = json.loads(line)
+                    row, samples = _read_id(found["custom_id"])
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    self.unreadable += 1
+                    continue
+                if not (row < self.state.rows and samples and samples[-1] < self.state.samples):
+                    self.unreadable += 1
+                    continue
                 if any(f"{row}.{k}" in seen for k in samples):
                     continue
                 seen.update(f"{row}.{k}" for k in samples)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 REFUSED_AT_START = 20  # requests refused before a first answer: something is wrong with all of them
 MAYBE_BILLED = {408, 502, 504, 520, 524}  # of a gateway that gave up on a model that may have gone on
+BARRED_IN_A_ROW = 5  # requests refused as not allowed or not found: it is the model or the key, not a row
+LEFT_AT_429 = 4  # times as many refusals of one call as failures, while others are answered: it is left for later
 MESSAGE = 300  # characters of a server's message that are kept
 
 
@@ -96,6 +98,7 @@ class Engine:
         self._answered_at = time.monotonic()
         self._answers = 0
         self._refused = 0
+        self._barred = 0
         self.left_over = 0
         self._response_type = httpx2.Response
         self._unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -147,7 +150,8 @@ class Engine:
 
     async def _ask(self, client: AsyncOpenAI, unit: Unit) -> None:
         missing = list(unit.samples)
-        failures = 0
+        failures = refusals = 0
+        answers = self._answers
         while not self._ending:
             outcome, got = await self._try(client, unit, missing)
             if outcome is _Next.GO_ON:
@@ -163,6 +167,11 @@ class Engine:
                     self.left_over += len(missing)
                     return
                 await asyncio.sleep(backoff_s(failures))
+            elif self._answers > answers:  # others are answered: it may be this call that is too much
+                refusals, answers = refusals + 1, self._answers
+                if refusals >= LEFT_AT_429 * self._attempts:
+                    self.left_over += len(missing)
+                    return
             if time.monotonic() - self._answered_at > self._patience_s:
                 self._halt(LabellingStopped(
                     f"the server has answered nothing for {self._patience_s:g} s. Try again later: the same command "
@@ -229,7 +238,7 @@ class Engine:
             body = json.loads(text)
             if not isinstance(body, dict):
                 raise ValueError("the response is not a JSON object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             await self._fail(about, "invalid-json", str(error), most, possibly=True)
             self._refused += 1
             if self._refused >= REFUSED_AT_START and not self._answers:
@@ -267,6 +276,7 @@ class Engine:
                 f"to the limit of {self._max_output_tokens} output tokens. The budget cannot be kept with it"
             ))  # fmt: skip
         self._answers += 1
+        self._barred = 0
         self._answered_at = time.monotonic()
         self.pacer.answered()
         if got == 0:
@@ -286,7 +296,10 @@ class Engine:
                 self.pacer.refused(sent, headers)
             maybe = status in MAYBE_BILLED
             return await self._fail(about, str(status), said, most if maybe else ZERO, possibly=maybe), 0
-        fatal = status in (401, 402, 403, 404, 405, 429, 501) or status < 400
+        fatal = status in (401, 402, 405, 429, 501) or status < 400
+        if status in (403, 404):  # some providers say so to one text that they will not have
+            self._barred += 1
+            fatal = not self._answers or self._barred >= BARRED_IN_A_ROW
         self._refused += 1
         at_all = self._refused >= REFUSED_AT_START and not self._answers
         await self._fail(about, str(status), said, ZERO, final=not fatal and not at_all)

@@ -209,6 +209,13 @@ def run_plan(
 ) -> LabelRun:
     """Carry a plan out; parameters as :func:`label`."""
     ceiling = _amount(budget_usd)
+    if engine not in ("live", "batch"):
+        raise InputError(f"engine is 'live' or 'batch'. Got {engine!r}")
+    for name, value, least in (("probe", probe, 0), ("attempts", attempts, 1), ("poll_s", poll_s, 0)):
+        if value < least:
+            raise InputError(f"{name} must be at least {least}. Got {value}")
+    if patience_s <= 0:
+        raise InputError(f"patience_s is a time above 0 [s]. Got {patience_s:g}")
     plan.terms.require(accept_unclear=accept_unclear_terms)
     plan.teacher.key(plan.catalog)
     folder = Path(runs) / plan.run_name

@@ -160,6 +160,11 @@ class LabelPlan:
             + ("not known" if f.batch_minutes is None else f"within {duration(f.batch_minutes)}"),
             f"terms: {_VERDICTS[self.terms.verdict]}: {self.terms.detail}",
         ]
+        if self.teacher.temperature == 0 and self.teacher.samples > 1:
+            lines.append(
+                f"NOTE: at temperature 0 the {self.teacher.samples} answers to a row will mostly be the same, and each "
+                "is paid for"
+            )
         if self.rows_rejected:
             first = self.rejects[0]
             lines.append(
@@ -282,6 +287,12 @@ def price_ref(catalog: Catalog, teacher: Teacher) -> str:
     """What the teacher's tokens are priced as; raises :class:`MissingPrice` where it costs nobody knows what."""
     if teacher.model in catalog.token_prices_given:
         return teacher.model
+    if teacher.base_url is not None and "/" not in teacher.model:
+        raise MissingPrice(
+            f"{teacher.model} is asked at an address of your own, and some host's price is not yours. What it costs "
+            f'you goes into [overrides.token_prices."{teacher.model}"] (input_usd_per_mtok and output_usd_per_mtok; 0 '
+            "for a model of your own)"
+        )
     try:
         return catalog.price_ref(teacher.model)
     except (InputError, LookupError) as error:

@@ -107,6 +107,28 @@ def test_large_plans_go_out_in_several_batches(tmp_path: Path, monkeypatch: pyte
         assert [b["request_counts"]["total"] for b in server.batches.values()] == [7, 7, 6]
 
 
+def test_lines_that_cannot_be_read_are_booked_at_the_most_and_asked_again(tmp_path: Path) -> None:
+    with running(answer=yes) as server:
+        server.order("batch_garbage")
+        made = run(server, tmp_path, 10, engine="batch")
+        assert made.is_done
+        assert made.failures == {"batch-missing": 1}
+        assert made.possibly_billed == 1
+        assert made.spent_usd >= half_price(server)
+
+
+def test_a_batch_that_runs_is_collected_whatever_the_budget_is_now(tmp_path: Path) -> None:
+    with running(answer=yes) as server:
+        server.polls = 10**6
+        process = start(server, tmp_path, 12, "batch")
+        wait_for(lambda: any(batch["polls"] > 2 for batch in server.batches.values()))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        server.polls = 1
+        made = run(server, tmp_path, 12, engine="batch", budget_usd="0.000001")
+        assert made.answers == 12
+
+
 def test_samples_in_one_call_share_a_line(tmp_path: Path) -> None:
     with running(answer=yes) as server:
         who = teacher(server, samples=3, one_call=True, temperature=1.0)

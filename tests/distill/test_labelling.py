@@ -259,6 +259,43 @@ def test_a_server_that_bills_beyond_its_limit_stops_the_run(tmp_path: Path) -> N
         assert made.spent_usd == journal_usd(made)
 
 
+def test_a_row_that_is_barred_does_not_end_the_run_and_all_of_them_do(tmp_path: Path) -> None:
+    """Some providers say 403 or 404 to one text that they will not have."""
+    with running(answer=yes) as server:
+        server.order("404", 10**6, of="question number 7")
+        made = run(server, tmp_path, concurrency=1)
+        assert (made.answers, made.given_up, made.stopped) == (19, 1, "")
+        server.order("404", 10**6)
+        made = run(server, tmp_path, 40, concurrency=1)
+        assert "does not exist" in made.stopped
+
+
+def test_a_row_that_is_always_too_much_is_left_for_later_and_the_others_are_not(tmp_path: Path) -> None:
+    with running(answer=yes, latency_s=0.01) as server:
+        server.order("429", 10**6, of='number 3"', retry_after="0.001")
+        made = run(server, tmp_path, 100, attempts=1, concurrency=2)
+        assert made.answers == 99
+        assert "failed too often" in made.stopped
+        server.faults.clear()
+        assert run(server, tmp_path, 100).is_done
+
+
+def test_what_is_no_setting_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    with running(answer=yes) as server:
+        for wrong in ({"engine": "Batch"}, {"probe": -1}, {"attempts": 0}, {"patience_s": -1.0}):
+            with pytest.raises(InputError, match="|".join(wrong)):
+                run(server, tmp_path, **wrong)
+        assert server.requests == 0
+
+
+def test_a_body_that_is_nested_too_deep_is_one_more_unreadable_answer(tmp_path: Path) -> None:
+    with running(answer=yes) as server:
+        server.order("deep", 1)
+        made = run(server, tmp_path, 3)
+        assert made.is_done
+        assert made.failures == {"invalid-json": 1}
+
+
 def test_a_gateway_that_gave_up_may_have_been_billed(tmp_path: Path) -> None:
     with running(answer=yes) as server:
         server.order("502", 2)

@@ -90,6 +90,9 @@ def _advance(server: Server, batch: dict[str, Any]) -> None:
         body = completion(server, line["body"])
         server.served.append(Served(body["id"], line["body"], body["usage"], "batch"))
         answers.append(_line(server, line, {"status_code": 200, "request_id": "r", "body": body}, None))
+    if server.fault(source, "batch_garbage") is not None:
+        content = json.dumps(answers.pop())
+        answers.append({"custom_id": content[:20], "cut": True})
     answers.reverse()  # in an order of their own
     if answers:
         batch["output_file_id"] = _file(server, answers)

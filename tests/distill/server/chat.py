@@ -15,7 +15,7 @@ from tests.distill.server.harness import MODEL_VERSION, Fault, Served, Server, b
 
 KINDS = (
     "429", "quota", "500", "502", "503", "html", "400", "401", "404", "slow", "timeout", "cut", "invalid_json",
-    "refusal", "empty",
+    "deep", "refusal", "empty",
     "bad_answer", "content_filter", "wrong_usage", "huge_usage", "no_usage", "no_choices", "duplicate_id", "redirect",
 )  # fmt: skip
 
@@ -49,6 +49,8 @@ async def _respond(server: Server, raw: str, body: dict[str, Any]) -> Response:
         return failed
     if fault is not None and fault.kind == "html":
         return Response("<html>Welcome to our portal</html>", media_type="text/html")
+    if fault is not None and fault.kind == "deep":
+        return Response(b'{"choices": ' + b"[" * 100_000, media_type="application/json")
     if fault is not None and fault.kind == "redirect":
         return Response(status_code=307, headers={"location": "http://localhost:1/v1/chat/completions"})
     if fault is not None and fault.kind == "slow":
