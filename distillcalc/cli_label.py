@@ -145,8 +145,9 @@ def dataset(
         for split, path in written.files.items():
             words = f"wrote {path}: {written.rows[split]:,} rows of {split}"
             if format is DataFormat.openai:
-                checked = check_training_file(path, minimum_rows=10 if split in ("train", "all") else 1)
-                words += f"; by OpenAI's rules: {str(checked).removeprefix(f'{path}: ')}"
+                whole = split in ("train", "all")
+                checked = str(check_training_file(path, minimum_rows=10 if whole else 1)).removeprefix(f"{path}: ")
+                words += "; by OpenAI's rules: " + (checked.replace("\n", "\n  ") if whole else checked.split("\n")[0])
             console.print(words, markup=False, highlight=False, soft_wrap=True)
             files[split] = {"path": str(path), "rows": written.rows[split]}
     if as_json:
