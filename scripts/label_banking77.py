@@ -29,6 +29,7 @@ from typing import Any
 import pandas as pd
 import tomli_w
 
+from distillcalc.distill.journal import entries
 from distillcalc.distill.packaged import smollm2
 from distillcalc.distill.recipe import prepare
 from distillcalc.distill.records import Dataset
@@ -133,6 +134,16 @@ def answers(runs: Path) -> int:
     return sum(journal.read_bytes().count(b'"t":"response"') for journal in runs.glob("*/journal.jsonl"))
 
 
+def journal_excerpt(file: Path, model: Path) -> str:
+    """The first entry of each kind, as it stands in the journal, and how many there are."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for _, entry in entries(file):
+        counts[entry["t"]] += 1
+        first.setdefault(entry["t"], json.dumps(entry, ensure_ascii=False))
+    return "\n".join(f"# {kind}, {counts[kind]:,} of them\n{clean(line, model)}" for kind, line in first.items())
+
+
 def table(counts: dict[tuple[str, str], int], intents: list[str]) -> str:
     """Right answers by intent."""
     lines = ["| intent (by people) | rows | the teacher agrees | its answer is no label | most often taken for |"]
@@ -173,6 +184,7 @@ def main() -> None:
     right = sum(bool(record.is_right) for record in prepared.records)
     text = PAGE.format(
         rows=asked.rows, plan=clean(plan, model), at_kill=at_kill, printed=clean(printed, model), minutes=minutes,
+        journal=journal_excerpt(folder / "journal.jsonl", model),
         possibly=report["possibly_billed"], calls=report["calls"], spent=report["spent_usd"],
         possibly_usd=report["possibly_billed_usd"], forecast=report["forecast_usd"],
         table=table(counts, intents), filters=str(prepared), kept=len(prepared.records), right=right,
@@ -211,6 +223,14 @@ most that they can have cost (${possibly_usd}). Forecast ${forecast}, actual ${s
 
 ```
 {printed}
+```
+
+## The journal
+
+Each line carries its own checksum; an intent is on disk before its call is sent, a response before it counts.
+
+```
+{journal}
 ```
 
 ## How good the teacher is
