@@ -17,6 +17,7 @@ import typer
 
 from distillcalc.cli_finetune import finetune_app
 from distillcalc.cli_label import dataset, inputs, label
+from distillcalc.cli_train import train
 from distillcalc.errors import DistillcalcError
 
 if TYPE_CHECKING:
@@ -598,6 +599,7 @@ def _tokens(number: float) -> str:
 
 app.command()(label)
 app.command()(dataset)
+app.command()(train)
 app.command()(inputs)
 app.add_typer(finetune_app, name="finetune")
 

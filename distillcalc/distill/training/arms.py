@@ -1,0 +1,102 @@
+"""Which students a recipe trains: the one it is about, one on labels alone, and those it is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distillcalc.distill.training.examples import Chain
+from distillcalc.distill.training.recipe import Objective, Recipe, StudentStart
+
+Role = Literal["label-only", "distilled", "compared"]
+LABEL_ONLY = "label-only"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One student to train, once for each seed.
+
+    Parameters
+    ----------
+    name : of its folder.
+    role : what it is in the four-way table.
+    title : in words.
+    objective : what is minimised.
+    start : what it is before it learns.
+    chain : how a chain of thought is learnt.
+    taught_by : name of the arm whose student, of the same seed, is its teacher; empty for the teacher itself.
+    cut_from_taught : whether layers are cut from that student, and not from the teacher.
+    on_policy : share of batches that it writes itself.
+    """
+
+    name: str
+    role: Role
+    title: str
+    objective: Objective
+    start: StudentStart
+    chain: Chain = "none"
+    taught_by: str = ""
+    cut_from_taught: bool = False
+    on_policy: float = 0.0
+
+
+def arms_of(recipe: Recipe) -> tuple[Arm, ...]:
+    """The students that a recipe trains, each after those that teach it.
+
+    All of them see the same records for as many steps; on labels alone means the teacher's texts as hard labels, by
+    the same start.
+    """
+    wants, start = recipe.objective, recipe.student
+    labels = Objective(hard=1.0, soft=0.0)
+    technique = recipe.technique
+    made: list[Arm] = []
+    if technique == "hard-label":
+        return (Arm("hard-label", "distilled", "student trained on the teacher's text", wants, start),)
+    if technique == "chain":
+        last = recipe.hops[-1].student
+        if recipe.compare:
+            made += [
+                Arm(LABEL_ONLY, "label-only", "student trained on labels alone", labels, last),
+                Arm("one-hop", "compared", "student taught by the teacher itself, one hop", wants, last),
+            ]
+        previous = ""
+        for number, hop in enumerate(recipe.hops, 1):
+            is_last = number == len(recipe.hops)
+            title = f"student after {number} hops" if is_last else f"assistant {number}"
+            made.append(
+                Arm(
+                    f"hop-{number}", "distilled" if is_last else "compared", title, wants, hop.student,
+                    taught_by=previous, cut_from_taught=bool(previous) and hop.student.model is None,
+                )
+            )  # fmt: skip
+            previous = f"hop-{number}"
+        return tuple(made)
+    if technique == "self-distillation":
+        made.append(Arm("generation-0", "label-only", "generation 0, on the teacher's labels", labels, start))
+        for number in range(1, recipe.generations + 1):
+            role: Role = "distilled" if number == recipe.generations else "compared"
+            title = f"generation {number}, taught by generation {number - 1}"
+            made.append(
+                Arm(f"generation-{number}", role, title, wants, start,
+                    taught_by=f"generation-{number - 1}")
+            )  # fmt: skip
+        return tuple(made)
+    if recipe.compare:
+        made.append(Arm(LABEL_ONLY, "label-only", "student trained on labels alone", labels, start))
+    chain: Chain = "none"
+    if technique == "chain-of-thought":
+        chain = "two-task" if wants.two_task else "target"
+    titles = {
+        "soft-label": "distilled student (soft labels)",
+        "feature-based": "distilled student (soft labels and hidden states)",
+        "on-policy": "distilled student (on its own texts)",
+        "chain-of-thought": "distilled student (two-task chain of thought)" if wants.two_task
+        else "distilled student (chain of thought)",
+    }  # fmt: skip
+    made.append(
+        Arm(
+            technique, "distilled", titles.get(technique, "distilled student"), wants, start, chain,
+            on_policy=wants.on_policy if technique == "on-policy" else 0.0,
+        )
+    )  # fmt: skip
+    return tuple(made)

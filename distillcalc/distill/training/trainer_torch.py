@@ -1,0 +1,300 @@
+"""The trainer: TRL's SFTTrainer with a lesson for its loss, exact to the token over accumulated batches and machines.
+
+What it adds to SFTTrainer: losses of several terms (:mod:`.lesson_torch`) that are means over the supervised tokens of
+the whole optimizer step; batches that the student writes itself; a teacher beside the student; a stop at the first
+loss that is no number; checkpoints that are known to be whole (:mod:`.checkpoints`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253
+from torch import Tensor  # noqa: TID253
+from transformers import TrainerCallback  # noqa: TID253
+from transformers.trainer_pt_utils import get_length_grouped_indices  # noqa: TID253
+from trl import SFTTrainer  # noqa: TID253
+
+from distillcalc.distill.training import checkpoints
+from distillcalc.distill.training.batches import GROUPS, Collator
+from distillcalc.distill.training.checkpoints import PROJECTIONS
+from distillcalc.distill.training.lesson_torch import MODEL_INPUTS, Lesson, head_of, teach
+from distillcalc.distill.training.progress import Progress, TrainingDiverged
+
+LESSON_INPUTS = ("shift_labels", "soft", "real", "group", "counts", "soft_weight", "teacher_ids", "teacher_logprobs",
+                 "teacher_tail", "uld_student")  # fmt: skip
+
+
+class LiveTeacherRunner:
+    """A teacher that reads the student's batches: last hidden states, and what the lesson's layers need.
+
+    Parameters
+    ----------
+    model : causal language model in evaluation mode.
+    lesson : says which layers are compared.
+    """
+
+    def __init__(self, model: Any, lesson: Lesson) -> None:
+        self.model, self.lesson = model.eval(), lesson
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        lesson.teacher_head = head_of(model)
+
+    @torch.no_grad()
+    def read(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the teacher says of a batch, as inputs of the lesson."""
+        wants, layers = self.lesson.objective, self.lesson.layers
+        options: dict[str, Any] = {"use_cache": False}
+        if layers and wants.features:
+            options["output_hidden_states"] = True
+        if wants.attention:
+            options["output_attentions"] = True
+        if "uld_ids" in batch:
+            return self._of_other_tokens(batch)
+        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+        found = self.model.get_decoder()(**inputs, **options)
+        made: dict[str, Tensor] = {}
+        if wants.soft:
+            made["teacher_hidden"] = found.last_hidden_state[batch["soft"]]
+        for place, (_, theirs) in enumerate(layers):
+            if wants.features:
+                made[f"teacher_state_{place}"] = found.hidden_states[theirs][batch["real"]]
+            if wants.attention:
+                made[f"teacher_attention_{place}"] = found.attentions[theirs - 1]
+        return made
+
+    def _of_other_tokens(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        decoder = self.model.get_decoder()
+        found = decoder(input_ids=batch["uld_ids"], attention_mask=batch["uld_mask"], use_cache=False)
+        return {"uld_teacher": found.last_hidden_state.flatten(0, 1)[batch["uld_places"]]}
+
+
+class StudentTrainer(SFTTrainer):
+    """SFTTrainer whose loss is a lesson.
+
+    Parameters
+    ----------
+    lesson : what is minimised.
+    teacher : read beside each batch; None where soft labels are stored or there are none.
+    writer : turns a batch into one that the student wrote, given the trainer and a random generator; ``on_policy`` is
+        the share of batches for which it is asked.
+    names : of the samples, by number, for messages.
+    report : told how far the training is, after each optimizer step.
+    validation_counts : supervised positions of the whole validation set, as a batch's ``counts``.
+    other_tokens : adds the same texts in the tokens of a teacher that has others.
+    validation_collator : for the validation set, where it is another.
+    """
+
+    control: Any
+    data_collator: Any
+
+    def __init__(
+        self, *, lesson: Lesson, teacher: LiveTeacherRunner | None = None, collator: Collator,
+        writer: Callable[[StudentTrainer, dict[str, Tensor], random.Random], dict[str, Tensor]] | None = None,
+        on_policy: float = 0.0, names: tuple[str, ...] = (), report: Callable[[Progress], None] | None = None,
+        validation_counts: Tensor | None = None, teacher_hidden_size: int | None = None,
+        other_tokens: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        validation_collator: Collator | None = None, **given: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(data_collator=collator, **given)
+        self.other_tokens, self.validation_collator = other_tokens, validation_collator
+        self.lesson, self.teacher, self.writer, self.on_policy = lesson, teacher, writer, on_policy
+        self.names, self.report, self.validation_counts = names, report, validation_counts
+        self.loss_is_scaled_for_ga = True  # a lesson's loss is a share of the whole step's
+        self.plain_student = self.accelerator.unwrap_model(self.model)
+        base = self.plain_student
+        self.base_student = base.get_base_model() if hasattr(base, "get_base_model") else base
+        self.stop_teaching = teach(self.base_student, lesson, teacher_hidden_size)
+        self.tokens_seen = 0
+        self.began = time.monotonic()
+        self.earlier_seconds, self.earlier_tokens = 0.0, 0
+        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+        self.add_callback(_Steps(self))
+
+    # what the projections of hidden states learn is the student's for as long as it learns
+    def create_optimizer(self, *args: Any, **given: Any) -> Any:
+        for parameter in getattr(self.base_student, PROJECTIONS, torch.nn.Module()).parameters():
+            parameter.requires_grad_(True)
+        return super().create_optimizer(*args, **given)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Tensor | None]:
+        """The batches of one optimizer step, each with the counts of all of them over all processes."""
+        batches = []
+        for _ in range(num_batches):
+            try:
+                batches.append(next(epoch_iterator))
+            except StopIteration:
+                break
+        if not batches:
+            return batches, None
+        if self.writer is not None and self.on_policy:
+            for place, batch in enumerate(batches):
+                # Of the step and the place in it, so that a training that was taken up again writes the same.
+                chance = random.Random(f"{self.args.seed}/{self.state.global_step}/{place}/{self.args.process_index}")
+                if chance.random() < self.on_policy:
+                    batches[place] = self.writer(self, batch, chance)
+        counts = torch.stack([batch["counts"] for batch in batches]).sum(0).to(self.accelerator.device)
+        if self.args.world_size > 1:
+            counts = self.accelerator.reduce(counts, "sum")
+        for batch in batches:
+            batch["counts"] = counts
+            batch["share"] = torch.tensor(1.0 / len(batches))
+        self.tokens_seen += int(counts[-1])
+        return batches, counts[:GROUPS].sum()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The lesson's loss of one batch, as a share of the optimizer step's."""
+        parts = self._taught(model, inputs)
+        loss = parts.pop("loss")
+        if not torch.isfinite(loss):
+            at = self.state.global_step + 1
+            samples = [int(number) for number in inputs["sample"].tolist() if number >= 0]
+            which = ", ".join(self.names[number] for number in samples[:4] if number < len(self.names))
+            terms = ", ".join(f"{name} {float(value):g}" for name, value in parts.items() if name != "right")
+            raise TrainingDiverged(at, which, terms)
+        for name, value in parts.items():
+            self._parts[name].append(value.detach())
+        # DDP and FSDP take the mean over processes of what is a share of the whole.
+        return loss * self.accelerator.num_processes
+
+    def _taught(self, model: Any, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        given = {name: inputs[name] for name in LESSON_INPUTS if name in inputs}
+        given["share"] = inputs.get("share", torch.tensor(1.0))
+        if self.teacher is not None:
+            if self.other_tokens is not None:
+                inputs = {**inputs, **self.other_tokens(dict(inputs))}
+                given |= {name: inputs[name] for name in ("uld_student",)}
+            given |= self.teacher.read(inputs)
+        plain = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+        parts: dict[str, Tensor] = model(**plain, lesson_inputs=given)
+        return parts
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the terms of the loss, means over the steps since the last time."""
+        if "loss" in logs and self._parts:
+            steps = max(1, len(self._parts["hard"]) // max(1, self.args.gradient_accumulation_steps))
+            for name, values in self._parts.items():
+                if name != "right":
+                    logs[name] = float(torch.stack(values).sum()) / steps
+            self._parts.clear()
+        super(SFTTrainer, self).log(logs, start_time)
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+        """The lesson's loss over the whole validation set, exact to the token; share of its tokens that are right."""
+        assert self.validation_counts is not None
+        loader = self.get_eval_dataloader(eval_dataset)
+        self.model.eval()
+        counts = self.validation_counts.to(self.accelerator.device)
+        sums: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for batch in loader:
+                ready = self._prepare_inputs(batch)
+                ready["counts"], ready["share"] = counts, torch.tensor(1.0 / max(1, len(loader)))
+                with self.compute_loss_context_manager():
+                    found = self._taught(self.model, ready)
+                for name, value in found.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.float()
+        if self.args.world_size > 1:
+            sums = {name: self.accelerator.reduce(value, "sum") for name, value in sums.items()}
+        self.model.train()
+        metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in sums.items() if name != "right"}
+        metrics[f"{metric_key_prefix}_token_accuracy"] = float(sums["right"]) / max(1, int(counts[:GROUPS].sum()))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Batches of the validation set, with its own stored soft labels."""
+        was, self.data_collator = self.data_collator, self.validation_collator or self.data_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = was
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return _Order(list(rows["length"]), size, self.args.data_seed or self.args.seed, self.state)
+
+    def save_student(self, folder: Path) -> None:
+        """Write the student's weights as safetensors, adapters merged, and its configuration."""
+        state = self.accelerator.get_state_dict(self.model_wrapped) if self.is_fsdp_enabled else None
+        if not self.args.should_save:
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "merge_and_unload"):
+            model = model.merge_and_unload()
+            state = None
+        model.config.use_cache = True
+        model.save_pretrained(folder, state_dict=state)
+
+    def create_model_card(self, *args: Any, **given: Any) -> None:
+        """None here: the card of a student says more (:mod:`.model_card`)."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        checkpoints.load_projections(self.base_student, Path(resume_from_checkpoint))
+
+
+class _Order(torch.utils.data.Sampler):
+    """Samples of like length together, in an order that follows from seed and epoch alone: a resumed training has it.
+
+    Parameters
+    ----------
+    lengths : tokens by sample. batch : samples of an optimizer step. state : of the trainer, which knows the epoch.
+    """
+
+    def __init__(self, lengths: list[int], batch: int, seed: int, state: Any) -> None:
+        self.lengths, self.batch, self.seed, self.state = lengths, batch, seed, state
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = int((self.state.epoch or 0.0) + 1e-6)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
+
+
+class _Steps(TrainerCallback):
+    """Tells how far the training is, and marks checkpoints that are whole."""
+
+    def __init__(self, trainer: StudentTrainer) -> None:
+        self.trainer = trainer
+        self.loss: float | None = None
+        self.first = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.began = time.monotonic()
+        self.first = state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.loss = float(logs["loss"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.report is None or not state.is_world_process_zero:
+            return
+        seconds = max(time.monotonic() - self.trainer.began, 1e-9)
+        done = state.global_step - self.first
+        self.trainer.report(
+            Progress(
+                step=state.global_step, steps=state.max_steps, loss=self.loss,
+                tokens_per_s=self.trainer.tokens_seen / seconds,
+                seconds_left=seconds / max(done, 1) * (state.max_steps - state.global_step),
+            )
+        )  # fmt: skip
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            checkpoints.save_projections(self.trainer.base_student, folder)
+            seconds = self.trainer.earlier_seconds + time.monotonic() - self.trainer.began
+            checkpoints.mark_whole(folder, seconds, self.trainer.earlier_tokens + self.trainer.tokens_seen)
