@@ -51,14 +51,13 @@ def arms_of(recipe: Recipe) -> tuple[Arm, ...]:
     technique = recipe.technique
     made: list[Arm] = []
     if technique == "hard-label":
-        return (Arm("hard-label", "distilled", "student trained on the teacher's text", wants, start),)
+        made = [_arm(o.technique, o.name, "compared", o.objective, start) for o in recipe.against]
+        return (*made, Arm("hard-label", "distilled", "student trained on the teacher's text", wants, start))
     if technique == "chain":
         last = recipe.hops[-1].student
         if recipe.compare:
-            made += [
-                Arm(LABEL_ONLY, "label-only", "student trained on labels alone", labels, last),
-                Arm("one-hop", "compared", "student taught by the teacher itself, one hop", wants, last),
-            ]
+            made.append(Arm(LABEL_ONLY, "label-only", "student trained on labels alone", labels, last))
+        made.append(Arm("one-hop", "compared", "student taught by the teacher itself, one hop", wants, last))
         previous = ""
         for number, hop in enumerate(recipe.hops, 1):
             is_last = number == len(recipe.hops)
@@ -83,20 +82,27 @@ def arms_of(recipe: Recipe) -> tuple[Arm, ...]:
         return tuple(made)
     if recipe.compare:
         made.append(Arm(LABEL_ONLY, "label-only", "student trained on labels alone", labels, start))
+    for other in recipe.against:
+        made.append(_arm(other.technique, other.name, "compared", other.objective, start))
+    made.append(_arm(technique, "", "distilled", wants, start))
+    return tuple(made)
+
+
+TITLES = {
+    "hard-label": "hard labels", "soft-label": "soft labels", "feature-based": "hidden states",
+    "on-policy": "on its own texts",
+}  # fmt: skip
+
+
+def _arm(technique: str, name: str, role: Role, wants: Objective, start: StudentStart) -> Arm:
     chain: Chain = "none"
+    words = TITLES.get(technique, technique)
     if technique == "chain-of-thought":
         chain = "two-task" if wants.two_task else "target"
-    titles = {
-        "soft-label": "distilled student (soft labels)",
-        "feature-based": "distilled student (soft labels and hidden states)",
-        "on-policy": "distilled student (on its own texts)",
-        "chain-of-thought": "distilled student (two-task chain of thought)" if wants.two_task
-        else "distilled student (chain of thought)",
-    }  # fmt: skip
-    made.append(
-        Arm(
-            technique, "distilled", titles.get(technique, "distilled student"), wants, start, chain,
-            on_policy=wants.on_policy if technique == "on-policy" else 0.0,
-        )
+        words = "two-task chain of thought" if wants.two_task else "chain of thought before the answer"
+    if technique == "feature-based" and wants.soft:
+        words = "soft labels and hidden states"
+    return Arm(
+        name.replace(" ", "-") or technique, role, f"student: {name or words}", wants, start, chain,
+        on_policy=wants.on_policy if technique == "on-policy" else 0.0,
     )  # fmt: skip
-    return tuple(made)

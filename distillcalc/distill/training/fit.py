@@ -168,10 +168,14 @@ class _Plan:
     def accumulation(self) -> int:
         return self.per_process // self.micro_batch
 
-    def steps(self, sequences: int) -> int:
+    def steps(self, examples: Examples) -> int:
         """Optimizer steps of the whole training."""
+        sequences = len(examples)
         if self.settings.steps is not None:
             return self.settings.steps
+        if self.settings.tokens is not None:
+            a_step = self.settings.batch_size * examples.tokens / sequences
+            return max(1, round(self.settings.tokens / a_step))
         an_epoch = math.ceil(math.ceil(sequences / self.machine.count / self.micro_batch) / self.accumulation)
         return max(1, round(self.settings.epochs * an_epoch))
 
@@ -227,7 +231,7 @@ def _build(
         writer=student_writes(student.tokenizer, wants, collator) if plan.on_policy else None, on_policy=plan.on_policy,
         other_tokens=other, names=tuple(s.sample for s in examples.sequences), report=report,
         validation_counts=counts, teacher_hidden_size=_hidden(teacher[0]) if teacher else None,
-        model=student.model, args=_arguments(plan, len(examples), validation), train_dataset=examples.dataset(),
+        model=student.model, args=_arguments(plan, examples, validation), train_dataset=examples.dataset(),
         eval_dataset=validation.dataset() if validation is not None else None, processing_class=student.tokenizer,
     )  # fmt: skip
 
@@ -243,11 +247,11 @@ def _hidden(model: Any) -> int:
     return int(model.config.get_text_config().hidden_size)
 
 
-def _arguments(plan: _Plan, sequences: int, validation: Examples | None) -> Any:
+def _arguments(plan: _Plan, examples: Examples, validation: Examples | None) -> Any:
     from trl import SFTConfig
 
     wants = plan.settings
-    steps = plan.steps(sequences)
+    steps = plan.steps(examples)
     evaluates = bool(wants.evaluations and validation is not None)
     every = max(1, steps // wants.evaluations) if evaluates else steps
     saves = bool(wants.checkpoints) or wants.patience is not None

@@ -37,6 +37,7 @@ class Material:
     left_out : records that are not learnt from, by reason.
     labels_usd : what the labels cost; None where no dataset says.
     terms : rows of terms that apply, with verdicts. verdict : the strictest, and why.
+    cards : of the datasets.
     notes : what a person should know.
     """
 
@@ -48,6 +49,7 @@ class Material:
     labels_usd: float | None = None
     terms: tuple[dict[str, Any], ...] = ()
     verdict: tuple[str, str] = ("unknown", "")
+    cards: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -88,8 +90,10 @@ def gather(
         items = read_items(data.evaluation, task, human_label=data.human_label, id=data.id, limit=data.evaluation_limit)
     records: list[Record] = []
     spent: Decimal | None = None
+    cards: list[dict[str, Any]] = []
     for file in data.train:
         found = Dataset.load(file)
+        cards += [found.card] if found.card.get("name") else []
         records += found.records
         usd = found.card.get("spend", {}).get("actual_usd")
         if usd is not None:
@@ -101,6 +105,7 @@ def gather(
         made, soft_labels = _labelled_here(
             file, recipe, task, teacher, folder / f"labels-{number}.jsonl", soft, soft_labels, report
         )
+        cards += [made.card] if made.card.get("name") else []
         records += [r.model_copy(update={"id": f"{number}/{r.id}"}) if number else r for r in made.records]
     if data.limit is not None:
         records = records[: data.limit]
@@ -119,7 +124,7 @@ def gather(
     usd_given = recipe.costs.labels_usd
     return Material(
         tuple(train), tuple(validation), items, soft_labels, left_out,
-        usd_given if usd_given is not None else None if spent is None else float(spent), terms, verdict,
+        usd_given if usd_given is not None else None if spent is None else float(spent), terms, verdict, tuple(cards),
     )  # fmt: skip
 
 

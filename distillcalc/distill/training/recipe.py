@@ -185,7 +185,8 @@ class Settings(Strict):
 
     Parameters
     ----------
-    epochs, steps : passes over the records, or optimizer steps instead.
+    epochs, steps, tokens : passes over the records; or optimizer steps; or tokens, so that techniques whose sequences
+        differ in length or number learn from as many.
     batch_size : sequences per optimizer step; they are run in parts of ``micro_batch`` (left out: what fits).
     learning_rate, warmup, weight_decay, max_grad_norm, schedule : of AdamW; warmup is a share of the steps.
     seeds : the student is trained once for each; the first is kept.
@@ -200,6 +201,7 @@ class Settings(Strict):
 
     epochs: float = Field(3.0, gt=0, le=10_000)
     steps: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, ge=1)
     batch_size: int = Field(16, ge=1)
     micro_batch: int | None = Field(None, ge=1)
     learning_rate: float = Field(5e-4, gt=0, allow_inf_nan=False)
@@ -222,11 +224,38 @@ class Settings(Strict):
             raise ValueError(
                 f"batch_size must be a multiple of micro_batch. Got {self.batch_size} and {self.micro_batch}"
             )
+        if self.steps is not None and self.tokens is not None:
+            raise ValueError("give steps or tokens, not both")
         if self.patience is not None and not self.evaluations:
             raise ValueError("patience counts evaluations: set evaluations above 0")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must differ. Got {list(self.seeds)}")
         return self
+
+
+class Against(Strict):
+    """Another technique that is trained on the same records, to be held against the recipe's.
+
+    Parameters
+    ----------
+    technique : hard-label, soft-label, chain-of-thought, feature-based or on-policy.
+    name : of its row and folder; left out, the technique's.
+    objective : what it leaves out is the technique's.
+    """
+
+    technique: Literal["hard-label", "soft-label", "chain-of-thought", "feature-based", "on-policy"]
+    name: str = Field("", pattern=r"^[A-Za-z0-9._ -]{0,60}$")
+    objective: Objective = Objective()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _technique_defaults(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("objective", {}), dict):
+            return {
+                **given,
+                "objective": {**DEFAULTS.get(str(given.get("technique")), {}), **given.get("objective", {})},
+            }
+        return given
 
 
 class Hop(Strict):
@@ -267,6 +296,7 @@ class Recipe(Strict):
     task : the task that was labelled (``[task]``, or ``task_file``, a file of ``distillcalc label``).
     hops : of a chain: the assistants and, last, the student. generations : of self-distillation.
     compare : also train the student on the labels alone, for the four-way table.
+    against : other techniques that are trained on the same records, for as many tokens.
     use : what the student is for; the teacher's terms are checked by it.
     """
 
@@ -280,6 +310,7 @@ class Recipe(Strict):
     objective: Objective = Objective()
     training: Settings = Settings()
     hops: tuple[Hop, ...] = ()
+    against: tuple[Against, ...] = ()
     generations: int = Field(1, ge=1, le=10)
     compare: bool = True
     use: Use | None = None
@@ -307,8 +338,8 @@ class Recipe(Strict):
             if self.technique in NEEDS_WEIGHTS:
                 raise ValueError(
                     f"{self.technique} reads the teacher's distributions or hidden states, so its weights must be "
-                    "here: give [teacher] model. With an API's answers alone: hard-label, chain-of-thought, classifier, "
-                    "or soft-label where it gave log-probabilities"
+                    "here: give [teacher] model. With an API's answers alone: hard-label, chain-of-thought, "
+                    "classifier, or soft-label where it gave log-probabilities"
                 )
             if self.data.inputs:
                 raise ValueError("inputs are labelled by a teacher on this machine: give [teacher] model")
@@ -324,6 +355,13 @@ class Recipe(Strict):
                 raise ValueError("student needs a model to start from, as there is no teacher on this machine to cut")
         elif self.teacher.top_k and (self.objective.features or self.technique == "on-policy"):
             raise ValueError("a cache (top_k) holds no hidden states and no scores of new texts: leave top_k out")
+        if self.against and self.technique in ("chain", "self-distillation", "classifier"):
+            raise ValueError(f"against is for techniques of one training; {self.technique} has comparisons of its own")
+        if self.against and self.teacher is None and any(a.technique in NEEDS_WEIGHTS for a in self.against):
+            raise ValueError("a technique of against needs the teacher's weights: give [teacher] model")
+        names = [self.technique, "label-only", *(a.name or a.technique for a in self.against)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each technique of against needs a name of its own. Got {', '.join(names)}")
         if self.technique == "chain" and len(self.hops) < 2:
             raise ValueError(f"a chain has an assistant and a student, two hops at least. Got {len(self.hops)}")
         if self.hops and self.technique != "chain":
