@@ -208,6 +208,15 @@ class TestScore:
             width[name] = high - low
         assert width["like"] < width["apart"] / 2
 
+    def test_a_student_with_its_teachers_answers_may_still_keep_a_little_less(self) -> None:
+        # with the two added items: P(no item that only one gets right is drawn) = (50/52)^52 = .13, so neither end is 1
+        teacher = answers([1] * 40 + [0] * 10)
+        for student in (teacher, [teacher] * 3):
+            found = score(student, teacher=teacher)
+            assert found.retention == 1
+            low, high = found.retention_interval or (1, 1)
+            assert 0.9 < low < 1 < high < 1.1
+
     def test_a_teacher_that_is_never_right_has_no_retention_and_one_that_hardly_is_no_interval(self) -> None:
         assert score(answers([1, 0]), teacher=answers([0, 0])).retention is None
         found = score(answers([1, 1, 1]), teacher=answers([0.0, 0.0, 0.5]))
