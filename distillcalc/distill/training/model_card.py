@@ -23,7 +23,8 @@ from distillcalc.errors import InputError
 
 NOT_KNOWN = "not known"
 METRIC_IDS = {"accuracy": "accuracy", "exact match": "exact_match"}  # as the hub spells them
-HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+# With its owner: a bare name is more often a folder's than the hub's, and a wrong link is worse than none.
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 PATHS = ("train", "inputs", "evaluation", "model", "adapter", "task_file")  # of a recipe; folders are told to nobody
 
 
@@ -68,7 +69,7 @@ class CardFacts(Strict):
     technique : how it was distilled, as the recipe names it.
     task : what it does; ``pipeline`` is the hub's name for that.
     licence : of the weights: an id that the hub knows ("apache-2.0"), or words.
-    base_model : the hub's id, or the name, of what it started from. adapter : whether these are adapters to it.
+    base_model : the hub's id (owner/name), or the name, of what it started from. adapter : whether these are adapters to it.
     library : that loads it. languages : their ISO 639 codes.
     recipe : as TOML, or as its values; of paths only the last part is told.
     datasets : cards of the data, as :func:`distillcalc.distill.card.dataset_card` makes them.

@@ -229,7 +229,7 @@ def test_a_row_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "taken"),
     [
-        ("gpt2", True), ("org/model-1.0", True), ("org/a/b", False), ("/home/me/model", False), ("../model", False),
+        ("gpt2", False), ("org/model-1.0", True), ("org/a/b", False), ("/home/me/model", False), ("../model", False),
         ("a b", False), ("a--b/c", False), ("org/x.git", False), ("org/x\n", False), ("", False), ("m\u00f6del", False),
     ],
 )  # fmt: skip
