@@ -69,7 +69,7 @@ class CardFacts(Strict):
     technique : how it was distilled, as the recipe names it.
     task : what it does; ``pipeline`` is the hub's name for that.
     licence : of the weights: an id that the hub knows ("apache-2.0"), or words.
-    base_model : the hub's id (owner/name), or the name, of what it started from. adapter : whether these are adapters to it.
+    base_model : the hub's id (owner/name), or the name, of what it started from. adapter : whether it is one to that.
     library : that loads it. languages : their ISO 639 codes.
     recipe : as TOML, or as its values; of paths only the last part is told.
     datasets : cards of the data, as :func:`distillcalc.distill.card.dataset_card` makes them.
