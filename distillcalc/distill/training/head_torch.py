@@ -213,7 +213,7 @@ class _Work:
                     yield some, is_soft
 
 
-class _Chunked(torch.autograd.Function):  # type: ignore[misc]
+class _Chunked(torch.autograd.Function):
     """Losses and gradients in one pass over the chunks; backward only scales the gradients."""
 
     @staticmethod
@@ -249,7 +249,7 @@ class _Chunked(torch.autograd.Function):  # type: ignore[misc]
         return hard + soft, hard, soft, right
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, outer: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         same = bool(outer == 1)  # the usual case: nothing of the weight's size is made again
         made = (
