@@ -10,7 +10,8 @@ import numpy as np
 
 from distillcalc.distill.training.examples import IGNORED
 
-Targets = tuple[np.ndarray, np.ndarray, np.ndarray]  # token ids and log-probabilities (T, K), mass of the rest (T,)
+# Token ids and log-probabilities (T, K), mass of the rest (T,); and, where not all of them are, which are soft (T,).
+Targets = tuple[np.ndarray, ...]
 
 GROUPS = 2  # tasks that have a mean of their own
 SOFT, ALL = GROUPS, GROUPS + 1  # where the counts of soft and of all positions stand
@@ -47,6 +48,15 @@ class Collator:
         import torch
 
         made = [self._arrays(row) for row in rows]
+        stored: list[Targets] = []
+        for one, row in zip(made, rows, strict=True):
+            if self.targets is None:
+                break
+            found = self.targets(int(row["sample"]))
+            if len(found) > 3:  # of an API, which does not speak of every position
+                one["soft"][one["soft"]] = found[3]
+                found = tuple(part[found[3]] for part in found[:3])
+            stored.append(found)
         if self.packing:
             batch = {name: np.concatenate([one[name] for one in made])[None] for name in made[0]}
             del batch["attention_mask"]  # positions that start anew tell the sequences apart
@@ -62,9 +72,8 @@ class Collator:
         batch["sample"] = np.array([int(row["sample"]) for row in rows])
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         if self.targets is not None:
-            found = [self.targets(int(row["sample"])) for row in rows]
             for place, name in enumerate(("teacher_ids", "teacher_logprobs", "teacher_tail")):
-                tensors[name] = torch.from_numpy(np.concatenate([one[place] for one in found]))
+                tensors[name] = torch.from_numpy(np.concatenate([one[place] for one in stored]))
         return tensors
 
     def _arrays(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:

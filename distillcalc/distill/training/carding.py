@@ -55,7 +55,7 @@ def card_facts(recipe: Recipe, run: TrainRun, fitted: Fitted, material: Material
         technique=recipe.technique,
         task=task.name,
         pipeline="text-classification" if recipe.technique == "classifier" else "text-generation",
-        base_model=PurePath(base).name,
+        base_model=PurePath(base).name if Path(base).is_dir() else base,
         recipe=recipe.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
         datasets=material.cards,
         used={"train": len(material.train), "validation": len(material.validation)},

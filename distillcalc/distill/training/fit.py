@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import shutil
 import time
 import warnings
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from distillcalc.distill.training.students import Student
 
 SCHEMA_VERSION = 1
-RESULT = "training.json"
+RESULT, ASKED = "training.json", "asked.json"
+MOST_TOLD = 200  # losses of a training
+REMEMBERED = 0.2  # share of the free memory that may hold what a live teacher said
 Report = Callable[[Progress], None]
 
 
@@ -104,7 +108,7 @@ def fit(
     student : what learns; its weights are changed.
     examples, validation : to learn from; to choose when to stop.
     folder : of this training: checkpoints, then ``student/`` and ``training.json``. A training that was killed goes on
-        from its last whole checkpoint; one that is finished is read.
+        from its last whole checkpoint; one that is finished is read. ``asked.json`` says what it is of.
     objective, settings : what is minimised, and how.
     teacher : model and tokenizer that read the same batches; needed where the objective asks for its distributions or
         hidden states and ``targets`` does not give them.
@@ -116,9 +120,9 @@ def fit(
     Raises
     ------
     InputError
-        If student and teacher do not go together.
+        If student and teacher, or what is asked for, do not go together, or the folder holds another training.
     TrainingDiverged
-        At the first loss that is no number.
+        At the first loss or gradient that is no number.
     OutOfMemory
         If not even one sequence fits.
     """
@@ -129,22 +133,26 @@ def fit(
         raise MissingExtra(str(error.name), "distill") from error
 
     objective, settings = objective or Objective(), settings or Settings()
+    _refuse(objective, settings, validation, targets, validation_targets, on_policy)
     place = Path(folder)
+    _claim(place, objective, settings, seed, examples, on_policy)
     done = Fitted.load(place)
     if done is not None:
         return done
-    place.mkdir(parents=True, exist_ok=True)
     here = devices.machine(settings.precision)
+    if here.count > 1:  # they must agree on how a batch is run
+        here = replace(here, free_bytes=_least(here.free_bytes))
     per_process = _per_process(settings.batch_size, here.count)
     longest = max(len(s.ids) for part in (examples, validation) if part is not None for s in part.sequences)
-    sequences = settings.micro_batch
-    if sequences is None:
+    if settings.micro_batch is not None:
+        sequences = max(n for n in range(1, min(settings.micro_batch, per_process) + 1) if per_process % n == 0)
+    else:
         memory = devices.memory_of(
             student.model, precision=here.precision, teacher=teacher[0] if teacher else None,
             checkpointing=settings.gradient_checkpointing,
         )  # fmt: skip
         sequences = devices.micro_batch(memory, here.free_bytes, longest, per_process, what=student.origin)
-    plan = _Plan(place, objective, settings, seed, here, min(sequences, per_process), per_process, on_policy)
+    plan = _Plan(place, objective, settings, seed, here, sequences, per_process, on_policy)
     trainer = _build(plan, student, examples, validation, teacher, targets, validation_targets, report)
     try:
         seconds = _carry_out(trainer, plan)
@@ -180,6 +188,69 @@ class _Plan:
         return max(1, round(self.settings.epochs * an_epoch))
 
 
+def _refuse(
+    objective: Objective, settings: Settings, validation: Examples | None, targets: Any, validation_targets: Any,
+    on_policy: float,
+) -> None:  # fmt: skip
+    """Raise where what is asked for would be left out in silence."""
+    if targets is not None and (objective.features or objective.attention):
+        raise InputError("stored soft labels hold no hidden states and no attention: give the teacher's weights")
+    if targets is not None and validation is not None and validation_targets is None and objective.soft:
+        raise InputError("the validation set needs stored soft labels too: give validation_targets")
+    if on_policy and (targets is not None or not objective.soft):
+        raise InputError(
+            "what the student writes is scored by a teacher beside it: give its weights, and a weight for soft. Got "
+            f"{'stored soft labels' if targets is not None else 'soft = 0'}"
+        )
+    if on_policy and settings.packing:
+        raise InputError("packing and on-policy do not go together: set packing = false")
+    if settings.patience is not None and validation is None:
+        raise InputError("patience counts evaluations of a validation set: set validation_share above 0")
+
+
+def _claim(folder: Path, objective: Objective, settings: Settings, seed: int, examples: Examples, share: float) -> None:
+    """One folder, one training: what another one has learnt is never taken for this one's.
+
+    What only says how it is run (``micro_batch``, ``checkpoints``, ...) may change when it is taken up again.
+    """
+    of_course = ("epochs", "steps", "tokens", "batch_size", "learning_rate", "warmup", "weight_decay", "max_grad_norm",
+                 "schedule", "patience")  # fmt: skip
+    asked = {
+        "examples": _fingerprint(examples), "seed": seed, "on_policy": share,
+        "objective": objective.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", include=set(of_course)),
+    }  # fmt: skip
+    asked = json.loads(json.dumps(asked))
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ASKED
+    if file.is_file():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        other = [name for name, value in asked.items() if known.get(name) != value]
+        if other:
+            raise InputError(
+                f"{folder} holds a training of other {', '.join(other)}. Give another folder, or delete this one"
+            )
+        return
+    part = folder / f"{ASKED}.{os.getpid()}.part"
+    part.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def _fingerprint(examples: Examples) -> str:
+    """Of the sequences in their order; names may repeat."""
+    digest = hashlib.sha256()
+    for one in examples.sequences:
+        digest.update(json.dumps([one.sample, one.start, one.group, *one.ids]).encode())
+    return digest.hexdigest()
+
+
+def _least(value: int) -> int:
+    """The smallest of all processes' values."""
+    from accelerate.utils import gather_object
+
+    return int(min(gather_object([value])))
+
+
 def _per_process(batch_size: int, processes: int) -> int:
     if batch_size % processes:
         raise InputError(f"batch_size must be a multiple of the {processes} processes. Got {batch_size}")
@@ -194,8 +265,9 @@ def _build(
     import torch
 
     from distillcalc.distill.training.lesson_torch import Lesson, check_head
+    from distillcalc.distill.training.live_teacher_torch import LiveTeacher
     from distillcalc.distill.training.pairing import layer_pairs, pair
-    from distillcalc.distill.training.trainer_torch import LiveTeacherRunner, StudentTrainer
+    from distillcalc.distill.training.trainer_torch import StudentTrainer
     from distillcalc.distill.training.writing_torch import student_writes
 
     wants = plan.objective
@@ -214,7 +286,8 @@ def _build(
         lesson.vocabulary, other = paired.vocabulary, paired.other_tokens
         if wants.features or wants.attention:
             lesson.layers = layer_pairs(base, teacher[0], wants.feature_layers, student.kept_layers)
-        runner = LiveTeacherRunner(teacher[0].to(torch.device(plan.machine.device)), lesson)
+        remembered = int(REMEMBERED * plan.machine.free_bytes)
+        runner = LiveTeacher(teacher[0].to(torch.device(plan.machine.device)), lesson, remembered)
         check_head(teacher[0])
     if wants.attention:
         for model in (base, teacher[0] if teacher else None):
@@ -224,12 +297,13 @@ def _build(
     collator = Collator(pad, wants.soft_on, plan.settings.packing, targets)
     counts = None
     if validation is not None:
-        counts = collator_counts(validation, collator)
+        counts = collator_counts(validation, replace(collator, targets=validation_targets))
     return StudentTrainer(
         lesson=lesson, teacher=runner, collator=collator,
         validation_collator=replace(collator, targets=validation_targets) if targets else None,
         writer=student_writes(student.tokenizer, wants, collator) if plan.on_policy else None, on_policy=plan.on_policy,
         other_tokens=other, names=tuple(s.sample for s in examples.sequences), report=report,
+        patience=plan.settings.patience,
         validation_counts=counts, teacher_hidden_size=_hidden(teacher[0]) if teacher else None,
         model=student.model, args=_arguments(plan, examples, validation), train_dataset=examples.dataset(),
         eval_dataset=validation.dataset() if validation is not None else None, processing_class=student.tokenizer,
@@ -238,9 +312,7 @@ def _build(
 
 def collator_counts(examples: Examples, collator: Collator) -> Any:
     """Supervised, soft and real positions of a whole set, as a batch counts its own."""
-    plain = replace(collator, targets=None)
-    rows = examples.dataset()
-    return sum(plain([row])["counts"] for row in rows)
+    return sum(collator([row])["counts"] for row in examples.dataset())
 
 
 def _hidden(model: Any) -> int:
@@ -252,18 +324,26 @@ def _arguments(plan: _Plan, examples: Examples, validation: Examples | None) -> 
 
     wants = plan.settings
     steps = plan.steps(examples)
+    told = max(1, steps // MOST_TOLD)
+
+    def often(times: int) -> int:
+        """Steps between; a multiple of those between two losses told, so that none spans a checkpoint."""
+        return max(told, steps // max(1, times) // told * told)
+
     evaluates = bool(wants.evaluations and validation is not None)
-    every = max(1, steps // wants.evaluations) if evaluates else steps
+    every = often(wants.evaluations)
     saves = bool(wants.checkpoints) or wants.patience is not None
-    save_every = every if wants.patience is not None else max(1, steps // max(1, wants.checkpoints))
+    save_every = every if wants.patience is not None else often(wants.checkpoints)
     schedule = "constant_with_warmup" if wants.schedule == "constant" else wants.schedule
     cpu = plan.machine.device == "cpu"
+    # transformers 5.23 calls activations what was called gradients before
+    recompute = next(n for n in ("activation_checkpointing", "gradient_checkpointing") if hasattr(SFTConfig, n))
     return SFTConfig(
         output_dir=str(plan.folder), per_device_train_batch_size=plan.micro_batch,
         per_device_eval_batch_size=plan.micro_batch, gradient_accumulation_steps=plan.accumulation,
         learning_rate=wants.learning_rate, lr_scheduler_type=schedule, warmup_steps=math.ceil(wants.warmup * steps),
         weight_decay=wants.weight_decay, max_grad_norm=wants.max_grad_norm, max_steps=steps,
-        seed=plan.seed, data_seed=plan.seed, logging_steps=max(1, steps // 200), logging_first_step=True,
+        seed=plan.seed, data_seed=plan.seed, logging_steps=told, logging_first_step=True,
         logging_nan_inf_filter=False, eval_strategy="steps" if evaluates else "no",
         eval_steps=every if evaluates else None,
         save_strategy="steps" if saves else "no", save_steps=save_every, save_total_limit=2,
@@ -271,22 +351,22 @@ def _arguments(plan: _Plan, examples: Examples, validation: Examples | None) -> 
         bf16=plan.machine.precision == "bf16", fp16=False, use_cpu=cpu, dataloader_pin_memory=not cpu,
         report_to="none", disable_tqdm=True, remove_unused_columns=False, label_names=["shift_labels"],
         dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, packing=False,
-        gradient_checkpointing=wants.gradient_checkpointing, average_tokens_across_devices=False,
-        log_level="error", prediction_loss_only=True,
+        average_tokens_across_devices=False, log_level="error", prediction_loss_only=True,
+        **{recompute: wants.gradient_checkpointing},
     )  # fmt: skip
 
 
 def _carry_out(trainer: Any, plan: _Plan) -> float:
     """Train, from the last whole checkpoint where there is one; seconds of all sessions."""
     import torch
-    from transformers import EarlyStoppingCallback
     from transformers.trainer_callback import PrinterCallback
 
     from distillcalc.distill.training.local_teacher import quiet
 
     trainer.remove_callback(PrinterCallback)
-    if plan.settings.patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(plan.settings.patience))
+    if trainer.is_world_process_zero():
+        checkpoints.clear_broken(plan.folder)
+    trainer.accelerator.wait_for_everyone()
     last = checkpoints.last_whole(plan.folder)
     before = checkpoints.seconds_before(last)
     trainer.earlier_seconds, trainer.earlier_tokens = before
@@ -295,7 +375,9 @@ def _carry_out(trainer: Any, plan: _Plan) -> float:
         warnings.filterwarnings("ignore", module="torch.*|transformers.*|trl.*|accelerate.*|peft.*")
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:  # what CPUs raise has no class of its own
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
             raise devices.ran_out(plan.micro_batch) from error
     return before[0] + time.monotonic() - began
 

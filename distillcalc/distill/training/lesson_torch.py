@@ -187,7 +187,8 @@ def _taught(model: Any, lesson: Lesson, batch: Mapping[str, Tensor], given: Mapp
         parts["attention"] = alike.detach()
     if router:
         balance = router * _router_loss(model, found.router_logits, given.get("attention_mask"))
-        total = total + balance * batch["share"].to(balance.device)
+        balance = balance * batch["share"].to(balance.device)  # a mean over batches, not over tokens
+        total = total + balance
         parts["router"] = balance.detach()
     return {"loss": total, **parts}
 

@@ -128,7 +128,7 @@ def train(
     asked = Recipe.load(recipe) if isinstance(recipe, (str, Path)) else recipe
     folder = Path(runs) / asked.name.replace(" ", "-")
     _claim(folder, asked)
-    work = _Work(asked, folder, report, catalog or Catalog.load())
+    work = Work(asked, folder, report, catalog or Catalog.load())
     if asked.technique == "classifier":
         from distillcalc.distill.training.classifying import classifier_run
 
@@ -165,7 +165,7 @@ def _process() -> int:
 
 
 @dataclass
-class _Work:
+class Work:
     """One run while it is carried out."""
 
     recipe: Recipe
@@ -203,6 +203,13 @@ class _Work:
         return self.finish(arms, trainings, table, gains, material, notes)
 
     # who does what, where there are several processes
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        from accelerate import PartialState
+
+        return int(PartialState().num_processes)
 
     @property
     def is_main(self) -> bool:

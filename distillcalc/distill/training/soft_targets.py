@@ -86,7 +86,7 @@ def stored(
                     _add(writer, model, batch, [names[n] for n in numbers], k, objective.temperature, shared)
                 if report is not None:
                     report(first + len(numbers), len(wanted))
-            writer.finish()
+            writer.finish(names)
     return StoredTargets(LogitCache.open(folder, k=k, vocabulary=shared, **about), names)
 
 
@@ -123,6 +123,7 @@ def from_records(examples: Examples, records: Sequence[Record], tokenizer: Any) 
 
     def of(number: int) -> Targets:
         sequence = sequences[number]
-        return found.of(sequence.sample, len(sequence.ids) - sequence.start).arrays
+        made = found.of(sequence.sample, len(sequence.ids) - sequence.start)
+        return (*made.arrays, made.soft)
 
     return of

@@ -7,10 +7,11 @@ loss that is no number; checkpoints that are known to be whole (:mod:`.checkpoin
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +24,12 @@ from trl import SFTTrainer  # noqa: TID253
 from distillcalc.distill.training import checkpoints
 from distillcalc.distill.training.batches import GROUPS, Collator
 from distillcalc.distill.training.checkpoints import PROJECTIONS
-from distillcalc.distill.training.lesson_torch import MODEL_INPUTS, Lesson, head_of, teach
+from distillcalc.distill.training.lesson_torch import MODEL_INPUTS, Lesson, teach
+from distillcalc.distill.training.live_teacher_torch import LiveTeacher
 from distillcalc.distill.training.progress import Progress, TrainingDiverged
 
 LESSON_INPUTS = ("shift_labels", "soft", "real", "group", "counts", "soft_weight", "teacher_ids", "teacher_logprobs",
                  "teacher_tail", "uld_student")  # fmt: skip
-
-
-class LiveTeacherRunner:
-    """A teacher that reads the student's batches: last hidden states, and what the lesson's layers need.
-
-    Parameters
-    ----------
-    model : causal language model in evaluation mode.
-    lesson : says which layers are compared.
-    """
-
-    def __init__(self, model: Any, lesson: Lesson) -> None:
-        self.model, self.lesson = model.eval(), lesson
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        lesson.teacher_head = head_of(model)
-
-    @torch.no_grad()
-    def read(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the teacher says of a batch, as inputs of the lesson."""
-        wants, layers = self.lesson.objective, self.lesson.layers
-        options: dict[str, Any] = {"use_cache": False}
-        if layers and wants.features:
-            options["output_hidden_states"] = True
-        if wants.attention:
-            options["output_attentions"] = True
-        if "uld_ids" in batch:
-            return self._of_other_tokens(batch)
-        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-        found = self.model.get_decoder()(**inputs, **options)
-        made: dict[str, Tensor] = {}
-        if wants.soft:
-            made["teacher_hidden"] = found.last_hidden_state[batch["soft"]]
-        for place, (_, theirs) in enumerate(layers):
-            if wants.features:
-                made[f"teacher_state_{place}"] = found.hidden_states[theirs][batch["real"]]
-            if wants.attention:
-                made[f"teacher_attention_{place}"] = found.attentions[theirs - 1]
-        return made
-
-    def _of_other_tokens(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        decoder = self.model.get_decoder()
-        found = decoder(input_ids=batch["uld_ids"], attention_mask=batch["uld_mask"], use_cache=False)
-        return {"uld_teacher": found.last_hidden_state.flatten(0, 1)[batch["uld_places"]]}
 
 
 class StudentTrainer(SFTTrainer):
@@ -88,32 +46,34 @@ class StudentTrainer(SFTTrainer):
     validation_counts : supervised positions of the whole validation set, as a batch's ``counts``.
     other_tokens : adds the same texts in the tokens of a teacher that has others.
     validation_collator : for the validation set, where it is another.
+    patience : evaluations without a gain after which the training ends; None for never.
     """
 
     control: Any
     data_collator: Any
 
     def __init__(
-        self, *, lesson: Lesson, teacher: LiveTeacherRunner | None = None, collator: Collator,
+        self, *, lesson: Lesson, teacher: LiveTeacher | None = None, collator: Collator,
         writer: Callable[[StudentTrainer, dict[str, Tensor], random.Random], dict[str, Tensor]] | None = None,
         on_policy: float = 0.0, names: tuple[str, ...] = (), report: Callable[[Progress], None] | None = None,
         validation_counts: Tensor | None = None, teacher_hidden_size: int | None = None,
         other_tokens: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
-        validation_collator: Collator | None = None, **given: Any,
+        validation_collator: Collator | None = None, patience: int | None = None, **given: Any,
     ) -> None:  # fmt: skip
-        super().__init__(data_collator=collator, **given)
-        self.other_tokens, self.validation_collator = other_tokens, validation_collator
+        with _as_it_was(given["model"]):
+            super().__init__(data_collator=collator, **given)
+        self.other_tokens, self.validation_collator, self.patience = other_tokens, validation_collator, patience
         self.lesson, self.teacher, self.writer, self.on_policy = lesson, teacher, writer, on_policy
         self.names, self.report, self.validation_counts = names, report, validation_counts
         self.loss_is_scaled_for_ga = True  # a lesson's loss is a share of the whole step's
-        self.plain_student = self.accelerator.unwrap_model(self.model)
-        base = self.plain_student
-        self.base_student = base.get_base_model() if hasattr(base, "get_base_model") else base
+        self.base_student = _base(self.model)
         self.stop_teaching = teach(self.base_student, lesson, teacher_hidden_size)
         self.tokens_seen = 0
         self.began = time.monotonic()
         self.earlier_seconds, self.earlier_tokens = 0.0, 0
-        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+        self.told_step = 0
+        self._sums: dict[str, Tensor] = {}
+        self._samples: list[int] = []
         self.add_callback(_Steps(self))
 
     # what the projections of hidden states learn is the student's for as long as it learns
@@ -143,8 +103,9 @@ class StudentTrainer(SFTTrainer):
             counts = self.accelerator.reduce(counts, "sum")
         for batch in batches:
             batch["counts"] = counts
-            batch["share"] = torch.tensor(1.0 / len(batches))
+            batch["share"] = torch.tensor(1.0 / (len(batches) * self.args.world_size))
         self.tokens_seen += int(counts[-1])
+        self._samples = [int(number) for batch in batches for number in batch["sample"].tolist()]
         return batches, counts[:GROUPS].sum()
 
     def compute_loss(
@@ -154,15 +115,42 @@ class StudentTrainer(SFTTrainer):
         parts = self._taught(model, inputs)
         loss = parts.pop("loss")
         if not torch.isfinite(loss):
-            at = self.state.global_step + 1
-            samples = [int(number) for number in inputs["sample"].tolist() if number >= 0]
-            which = ", ".join(self.names[number] for number in samples[:4] if number < len(self.names))
             terms = ", ".join(f"{name} {float(value):g}" for name, value in parts.items() if name != "right")
-            raise TrainingDiverged(at, which, terms)
+            raise self._diverged(inputs["sample"].tolist(), terms)
         for name, value in parts.items():
-            self._parts[name].append(value.detach())
+            self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
         # DDP and FSDP take the mean over processes of what is a share of the whole.
         return loss * self.accelerator.num_processes
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """The norm of a step's gradient, which must be a number before the weights are changed by it."""
+        norm = super()._clip_grad_norm(model)
+        if not math.isfinite(float(norm)):
+            raise self._diverged(self._samples, f"norm of the gradient {float(norm):g}")
+        return norm
+
+    def _diverged(self, samples: Iterable[int], terms: str) -> TrainingDiverged:
+        named = [self.names[number] for number in samples if 0 <= number < len(self.names)]
+        which = ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
+        return TrainingDiverged(self.state.global_step + 1, which, terms)
+
+    def _run_epoch(self, *args: Any, **given: Any) -> Any:
+        """Nothing where a training that was taken up again had come to its end: the loop would take another step."""
+        if self.state.global_step >= self.state.max_steps or self.gains_no_more():
+            self.control.should_training_stop = True
+            return None
+        return super()._run_epoch(*args, **given)
+
+    def gains_no_more(self) -> bool:
+        """Whether the last evaluations, as many as there is patience, were no better than one before them.
+
+        Told from the history alone, so that a training that was taken up again knows it too.
+        """
+        losses = [entry["eval_loss"] for entry in self.state.log_history if "eval_loss" in entry]
+        if self.patience is None or not losses:
+            return False
+        losses = [math.inf if math.isnan(loss) else loss for loss in losses]
+        return len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
     def _taught(self, model: Any, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         given = {name: inputs[name] for name in LESSON_INPUTS if name in inputs}
@@ -178,31 +166,33 @@ class StudentTrainer(SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the terms of the loss, means over the steps since the last time."""
-        if "loss" in logs and self._parts:
-            steps = max(1, len(self._parts["hard"]) // max(1, self.args.gradient_accumulation_steps))
-            for name, values in self._parts.items():
-                if name != "right":
-                    logs[name] = float(torch.stack(values).sum()) / steps
-            self._parts.clear()
+        if "loss" in logs and self._sums:
+            sums, self._sums = self._over_processes(self._sums), {}
+            steps = max(1, self.state.global_step - self.told_step)
+            logs |= {name: float(value) / steps for name, value in sums.items() if name != "right"}
+            self.told_step = self.state.global_step
         super(SFTTrainer, self).log(logs, start_time)
+
+    def _over_processes(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.args.world_size == 1:
+            return sums
+        return {name: self.accelerator.reduce(sums[name].float(), "sum") for name in sorted(sums)}
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """The lesson's loss over the whole validation set, exact to the token; share of its tokens that are right."""
         assert self.validation_counts is not None
-        loader = self.get_eval_dataloader(eval_dataset)
         self.model.eval()
         counts = self.validation_counts.to(self.accelerator.device)
         sums: dict[str, Tensor] = {}
         with torch.no_grad():
-            for batch in loader:
-                ready = self._prepare_inputs(batch)
-                ready["counts"], ready["share"] = counts, torch.tensor(1.0 / max(1, len(loader)))
+            for batch, share, counted in self._validation_batches(eval_dataset):
+                ready = self._prepare_inputs(batch) | {"counts": counts, "share": torch.tensor(share)}
+                ready["sample"] = ready["sample"] + len(self.names)  # other sequences than the training's
                 with self.compute_loss_context_manager():
                     found = self._taught(self.model, ready)
                 for name, value in found.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.float()
-        if self.args.world_size > 1:
-            sums = {name: self.accelerator.reduce(value, "sum") for name, value in sums.items()}
+                    sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.float() * counted
+        sums = self._over_processes(sums)
         self.model.train()
         metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in sums.items() if name != "right"}
         metrics[f"{metric_key_prefix}_token_accuracy"] = float(sums["right"]) / max(1, int(counts[:GROUPS].sum()))
@@ -210,18 +200,25 @@ class StudentTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Batches of the validation set, with its own stored soft labels."""
-        was, self.data_collator = self.data_collator, self.validation_collator or self.data_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = was
+    def _validation_batches(self, data: Any) -> Iterator[tuple[dict[str, Tensor], float, bool]]:
+        """This process's batches, longest first; what each is of all of them; and whether it counts.
+
+        Every process has as many, since sharded weights are gathered by all at once; none is counted twice.
+        """
+        rows = self.eval_dataset if data is None else data
+        collate = self.validation_collator or self.data_collator
+        lengths, size, many = list(rows["length"]), self.args.per_device_eval_batch_size, self.args.world_size
+        order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+        batches = [order[first : first + size] for first in range(0, len(order), size)]
+        for first in range(0, len(batches), many):
+            place = first + self.args.process_index
+            numbers = batches[min(place, len(batches) - 1)]
+            yield collate([rows[number] for number in numbers]), 1.0 / len(batches), place < len(batches)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return _Order(list(rows["length"]), size, self.args.data_seed or self.args.seed, self.state)
+        return _Order(list(rows["length"]), size, self.args.data_seed or self.args.seed, self)
 
     def save_student(self, folder: Path) -> None:
         """Write the student's weights as safetensors, adapters merged, and its configuration."""
@@ -248,23 +245,45 @@ class _Order(torch.utils.data.Sampler):
 
     Parameters
     ----------
-    lengths : tokens by sample. batch : samples of an optimizer step. state : of the trainer, which knows the epoch.
+    lengths : tokens by sample. batch : samples of an optimizer step. trainer : knows the epoch; its state is another
+        one when the training begins.
     """
 
-    def __init__(self, lengths: list[int], batch: int, seed: int, state: Any) -> None:
-        self.lengths, self.batch, self.seed, self.state = lengths, batch, seed, state
+    def __init__(self, lengths: list[int], batch: int, seed: int, trainer: StudentTrainer) -> None:
+        self.lengths, self.batch, self.seed, self.trainer = lengths, batch, seed, trainer
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        epoch = int((self.state.epoch or 0.0) + 1e-6)
+        epoch = int((self.trainer.state.epoch or 0.0) + 1e-6)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
 
 
+def _base(model: Any) -> Any:
+    """The student without its adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def _as_it_was(model: Any) -> Iterator[None]:
+    """Take back what SFTTrainer does to a model: its own forward, and router logits in every answer."""
+    base = _base(model)
+    config, forward = base.config.get_text_config(), base.__dict__.get("forward")
+    router = getattr(config, "output_router_logits", None)
+    try:
+        yield
+    finally:
+        base.__dict__.pop("forward", None)
+        if forward is not None:
+            base.forward = forward
+        if router is not None:
+            config.output_router_logits = router
+
+
 class _Steps(TrainerCallback):
-    """Tells how far the training is, and marks checkpoints that are whole."""
+    """Tells how far the training is, ends it where it gains no more, and marks checkpoints that are whole."""
 
     def __init__(self, trainer: StudentTrainer) -> None:
         self.trainer = trainer
@@ -273,7 +292,10 @@ class _Steps(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.began = time.monotonic()
-        self.first = state.global_step
+        self.first = self.trainer.told_step = state.global_step
+        if state.best_global_step and state.best_model_checkpoint is None:  # the folder has moved
+            best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+            state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
@@ -292,9 +314,15 @@ class _Steps(TrainerCallback):
             )
         )  # fmt: skip
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.gains_no_more():
+            control.should_training_stop = True
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.accelerator.wait_for_everyone()  # the other processes' files are part of it
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            checkpoints.save_projections(self.trainer.base_student, folder)
+            if not self.trainer.is_fsdp_enabled:  # sharded, they are in the model's own files
+                checkpoints.save_projections(self.trainer.base_student, folder)
             seconds = self.trainer.earlier_seconds + time.monotonic() - self.trainer.began
             checkpoints.mark_whole(folder, seconds, self.trainer.earlier_tokens + self.trainer.tokens_seen)
