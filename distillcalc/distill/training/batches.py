@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distillcalc.distill.training.examples import IGNORED
+from distillcalc.errors import InputError
 
 # Token ids and log-probabilities (T, K), mass of the rest (T,); and, where not all of them are, which are soft (T,).
 Targets = tuple[np.ndarray, ...]
@@ -36,6 +37,11 @@ class Collator:
     (B, S): no padding; group (B, S); sample (sequences); counts (4): supervised positions of each group, soft ones,
     and all. With stored soft labels, teacher_ids and teacher_logprobs (N, K) and teacher_tail (N), in the order of the
     soft positions.
+
+    Raises (called)
+    ---------------
+    InputError
+        If stored soft labels are not of as many positions as count.
     """
 
     pad: int
@@ -56,6 +62,11 @@ class Collator:
             if len(found) > 3:  # of an API, which does not speak of every position
                 one["soft"][one["soft"]] = found[3]
                 found = tuple(part[found[3]] for part in found[:3])
+            if len(found[0]) != one["soft"].sum():
+                raise InputError(
+                    f"the stored soft labels of sequence {int(row['sample'])} are of {len(found[0])} positions, and "
+                    f"{int(one['soft'].sum())} count in it: they are of another text or another soft_on"
+                )
             stored.append(found)
         if self.packing:
             batch = {name: np.concatenate([one[name] for one in made])[None] for name in made[0]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ def last_whole(folder: Path) -> Path | None:
         if number.isdecimal() and is_whole(found):
             numbered.append((int(number), found))
     return max(numbered)[1] if numbered else None
+
+
+def clear_broken(folder: Path) -> None:
+    """Delete what a kill left half: a mark from before must never stand beside files that are written anew."""
+    for found in folder.glob("checkpoint-*"):
+        if found.is_dir() and not is_whole(found):
+            shutil.rmtree(found)
 
 
 def seconds_before(checkpoint: Path | None) -> tuple[float, int]:

@@ -7,6 +7,7 @@ section 4.1, with the feed-forward size in place of 4 h), twice that in 32 bits.
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -17,6 +18,7 @@ from distillcalc.distill.training.progress import OutOfMemory
 SAFE = 0.85  # share of the free memory that is planned with
 ATTENTION_BYTES_PER_HIDDEN = 18.0  # of 34: norms, queries, keys, values, projections
 FEED_FORWARD_BYTES = 4.0  # per feed-forward unit of a gated layer, in 16 bits: gate, up, product, activation
+LORA_SHARE = 0.05  # of the parameters that adapters have, generously
 CHUNK_BYTES = 4 * 64 * 2**20  # logits of a chunk, the teacher's, and their gradients
 
 
@@ -93,10 +95,16 @@ class Memory:
     ----------
     fixed : weights, gradients, optimizer, the teacher beside it, a chunk of logits.
     per_token : activations of one token.
+    learning : of ``fixed``, gradients and optimizer.
+    beside : of ``fixed``, the teacher.
+    checkpointed : of one token where activations are computed anew.
     """
 
     fixed: float
     per_token: float
+    learning: float = 0.0
+    beside: float = 0.0
+    checkpointed: float = math.inf
 
     def of(self, tokens: int) -> float:
         """Bytes for a micro-batch of so many tokens, padding included."""
@@ -112,22 +120,35 @@ def memory_of(model: Any, *, precision: str, teacher: Any = None, checkpointing:
     checkpointing : whether activations are computed anew instead of kept.
     """
     learns = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    held = sum(p.numel() * p.element_size() for p in model.parameters())
-    fixed = held + learns * 12.0 + CHUNK_BYTES  # a gradient and two moments, 4 bytes each
+    learning = learns * 12.0  # a gradient and two moments, 4 bytes each
+    fixed = _bytes(model) + learning + CHUNK_BYTES
     config = model.config.get_text_config()
-    wide = getattr(config, "moe_intermediate_size", None)
-    used = wide * config.num_experts_per_tok if wide else config.intermediate_size
-    layer = ATTENTION_BYTES_PER_HIDDEN * config.hidden_size + FEED_FORWARD_BYTES * 2 * used
-    per_token = layer * config.num_hidden_layers
-    if checkpointing:  # the inputs of the layers, and one layer at a time
-        per_token = 2.0 * config.hidden_size * config.num_hidden_layers + layer
-    if precision == "fp32":
-        per_token *= 2
+    wide = 2.0 if precision == "fp32" else 1.0
+    layer = wide * (ATTENTION_BYTES_PER_HIDDEN * config.hidden_size + FEED_FORWARD_BYTES * 2 * _feed_forward(config))
+    kept = layer * config.num_hidden_layers
+    # The inputs of the layers, and one layer at a time.
+    checkpointed = wide * 2.0 * config.hidden_size * config.num_hidden_layers + layer
+    beside = teaches = 0.0
     if teacher is not None:
-        fixed += sum(p.numel() * p.element_size() for p in teacher.parameters())
+        beside = _bytes(teacher)
         text = teacher.config.get_text_config()
-        per_token += 4.0 * (text.hidden_size * 12 + getattr(text, "intermediate_size", 0) * 3)  # one layer at a time
-    return Memory(fixed, per_token)
+        teaches = 4.0 * (text.hidden_size * 12 + _feed_forward(text) * 3)  # one layer at a time
+    return Memory(
+        fixed + beside, (checkpointed if checkpointing else kept) + teaches, learning, beside, checkpointed + teaches
+    )
+
+
+def _bytes(model: Any) -> float:
+    return float(sum(p.numel() * p.element_size() for p in model.parameters()))
+
+
+def _feed_forward(config: Any) -> float:
+    """Feed-forward units that a token goes through in a layer; of a mixture, those of the experts at work."""
+    wide = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None)
+    if wide is None:  # GPT-2 and its like
+        wide = getattr(config, "n_inner", None) or 4 * config.hidden_size
+    units = float(max(wide) if isinstance(wide, (list, tuple)) else wide)
+    return units * (getattr(config, "num_experts_per_tok", None) or 1)
 
 
 def micro_batch(memory: Memory, free_bytes: int, longest: int, batch_size: int, *, what: str = "") -> int:
@@ -161,11 +182,12 @@ def _what_would_fit(memory: Memory, room: float, longest: int) -> str:
     tokens = int((room - memory.fixed) / memory.per_token) if room > memory.fixed else 0
     if tokens >= 8:
         advice.append(f"max_length = {tokens}")
-    if memory.fixed + memory.per_token * longest * 0.2 <= room:
+    if memory.checkpointed < memory.per_token and memory.fixed + memory.checkpointed * longest <= room:
         advice.append("gradient_checkpointing = true")
-    if memory.fixed * 0.3 + memory.per_token * longest <= room:
+    adapters = LORA_SHARE * memory.learning
+    if memory.fixed - memory.learning + adapters + memory.per_token * longest <= room and memory.learning > adapters:
         advice.append("[student.lora], which keeps no optimizer for the weights that stand still")
-    parameters = (room - CHUNK_BYTES) / 16.0
+    parameters = (room - CHUNK_BYTES - memory.beside - memory.per_token * longest) / 16.0
     if parameters > 1e6:
         advice.append(f"a student of at most {parameters / 1e9:.2g} billion parameters in fp32")
     return "What would fit: " + "; or ".join(advice) if advice else "No student fits here; use another machine"
@@ -174,9 +196,10 @@ def _what_would_fit(memory: Memory, room: float, longest: int) -> str:
 def ran_out(sequences: int) -> OutOfMemory:
     """What to say where the device had no memory left in the middle, in spite of the estimate."""
     if sequences > 1:
+        fewer = max(n for n in range(1, sequences // 2 + 1) if sequences % n == 0)  # so that the batch is a multiple
         return OutOfMemory(
-            f"the device ran out of memory with {sequences} sequences at once. Set micro_batch = {sequences // 2}: the "
-            "batch stays the same, and the training goes on from its last checkpoint"
+            f"the device ran out of memory with {sequences} sequences at once. Set micro_batch = {fewer}: the batch "
+            "stays the same, and the training goes on from its last checkpoint"
         )
     return OutOfMemory(
         "the device ran out of memory with one sequence. Set gradient_checkpointing = true, a shorter max_length, or "

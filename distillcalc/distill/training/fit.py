@@ -202,8 +202,9 @@ def _refuse(
             "what the student writes is scored by a teacher beside it: give its weights, and a weight for soft. Got "
             f"{'stored soft labels' if targets is not None else 'soft = 0'}"
         )
-    if on_policy and settings.packing:
-        raise InputError("packing and on-policy do not go together: set packing = false")
+    for what, asked in (("on-policy", on_policy), ("uld", objective.soft and objective.divergence == "uld")):
+        if asked and settings.packing:
+            raise InputError(f"packing and {what} do not go together: set packing = false")
     if settings.patience is not None and validation is None:
         raise InputError("patience counts evaluations of a validation set: set validation_share above 0")
 

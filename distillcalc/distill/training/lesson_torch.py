@@ -66,7 +66,8 @@ def check_head(model: Any) -> None:
     Raises
     ------
     InputError
-        If they differ on a short input: losses would be computed on other logits than the model's.
+        If they differ on a short input: losses would be computed on other logits than the model's. Or if they are no
+        numbers.
     """
     ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
     was = model.training
@@ -78,6 +79,8 @@ def check_head(model: Any) -> None:
             ours = logits_of(hidden, head_of(model))
     finally:
         model.train(was)
+    if bool(logits.isnan().any()):
+        raise InputError(f"the logits of {type(model).__name__} are no numbers: its weights are damaged")
     if not torch.allclose(ours.float(), logits.float(), rtol=1e-2, atol=1e-2 * float(logits.abs().max())):
         raise InputError(
             f"the logits of {type(model).__name__} are not its last hidden states through its output layer, so the "

@@ -14,8 +14,6 @@ from distillcalc.errors import InputError
 if TYPE_CHECKING:
     from distillcalc.distill.training.students import Student
 
-IGNORED = -100
-
 
 @dataclass(frozen=True)
 class Paired:
@@ -46,7 +44,12 @@ def pair(student: Student, teacher: tuple[Any, Any], objective: Objective) -> Pa
     alignment = align(student.tokenizer, tokenizer, vocabulary_rows(student.model), vocabulary_rows(model))
     if objective.divergence == "uld" and objective.soft:
         if objective.features or objective.attention:
-            alignment.require("comparing hidden states or attention")
+            raise InputError(
+                "uld reads the teacher in its own tokens, where no position is the student's: it does not go together "
+                "with features or attention. Leave them out, or choose another divergence"
+            )
+        if objective.soft_on == "all":
+            raise InputError('uld compares answers alone: set soft_on = "answer"')
         return Paired(None, OtherTokens(student.tokenizer, tokenizer), tuple(notes))
     alignment.require("a loss that compares token with token")
     rows = max(vocabulary_rows(student.model), vocabulary_rows(model))
@@ -122,25 +125,24 @@ class OtherTokens:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         import torch
 
-        ids, labels = batch["input_ids"], batch["shift_labels"]
+        ids, answered = batch["input_ids"], batch["soft"]  # labels are hidden where the student wrote
         if "attention_mask" not in batch:
             raise InputError("packing and uld do not go together: set packing = false")
         rows, mine, theirs = [], [], []
         width = ids.shape[1]
         for row in range(ids.shape[0]):
             real = int(batch["attention_mask"][row].sum())
-            places = [int(p) for p in (labels[row] != IGNORED).nonzero().flatten()]
+            places = [int(p) for p in answered[row].nonzero().flatten()]
             first = places[0] + 1 if places else real
-            text = self.student.decode(ids[row, :first], skip_special_tokens=False)
-            answer = self.student.decode([int(labels[row, p]) for p in places], skip_special_tokens=True)
-            asked = self.teacher(text, add_special_tokens=False)["input_ids"]
+            asked = self._asked(ids[row, :first].tolist())
+            answer = self.student.decode([int(ids[row, p + 1]) for p in places], skip_special_tokens=True)
             said = self.teacher(answer, add_special_tokens=False)["input_ids"]
             said = [*said, self.teacher.eos_token_id] if self.teacher.eos_token_id is not None else said
             both = min(len(places), len(said))
             rows.append([*asked, *said])
             mine += [row * width + p for p in places[:both]]
             theirs.append(range(len(asked) - 1, len(asked) - 1 + both))
-        longest = max(map(len, rows))
+        longest = max(map(len, rows))  # of the teacher's tokens
         whole = torch.full((len(rows), longest), padding_id(self.teacher), dtype=torch.long)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
         for place, row_ids in enumerate(rows):
@@ -153,3 +155,12 @@ class OtherTokens:
             "uld_places": torch.tensor(flat, device=device, dtype=torch.long),
             "uld_student": torch.tensor(mine, device=device, dtype=torch.long),
         }  # fmt: skip
+
+    def _asked(self, prompt: list[int]) -> list[int]:
+        """A prompt in the teacher's tokens, begun as the teacher begins a text and not ended."""
+        begin, end = self.student.bos_token_id, self.teacher.eos_token_id
+        text = self.student.decode(prompt[1:] if prompt[:1] == [begin] else prompt, skip_special_tokens=False)
+        asked: list[int] = self.teacher(text)["input_ids"]
+        if len(asked) > 1 and asked[-1] == end and not text.endswith(self.teacher.eos_token):
+            asked = asked[:-1]
+        return asked or [padding_id(self.teacher)]

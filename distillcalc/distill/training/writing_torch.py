@@ -53,6 +53,7 @@ def student_writes(tokenizer: Any, objective: Objective, collator: Collator) -> 
                 written = model.generate(
                     input_ids=ids.to(device), attention_mask=mask.to(device), do_sample=True, top_k=0, top_p=1.0,
                     temperature=objective.sampling_temperature, max_new_tokens=objective.max_new_tokens,
+                    repetition_penalty=1.0, no_repeat_ngram_size=0, min_p=None, typical_p=1.0,
                     pad_token_id=pad, eos_token_id=end, use_cache=True,
                 )[:, longest:].cpu()  # fmt: skip
         finally:
