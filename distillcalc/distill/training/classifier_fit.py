@@ -27,6 +27,7 @@ from distillcalc.errors import InputError
 
 if TYPE_CHECKING:
     from distillcalc.distill.training.classifier_torch import ClassifierTrainer, Features, Pooling
+    from distillcalc.distill.training.devices import Machine
 
 SCHEMA_VERSION = 1
 PLAN, RESULT, STUDENT, CHECKPOINTS = "plan.json", "training.json", "student", "checkpoints"
@@ -216,7 +217,7 @@ def _prepare(place: Path, fingerprint: str, resume: bool) -> ClassifierRun | Non
             (place / RESULT).unlink(missing_ok=True)
             for old in (CHECKPOINTS, STUDENT):
                 shutil.rmtree(place / old, ignore_errors=True)
-    elif place.is_dir() and any(place.iterdir()):
+    elif place.is_dir() and any(found.suffix != ".part" for found in place.iterdir()):
         raise InputError(f"{place} holds other things than a training. Give a folder of its own")
     place.mkdir(parents=True, exist_ok=True)
     part = plan.with_suffix(".part")
@@ -232,7 +233,6 @@ def _train(
     from distillcalc.distill.training import devices
 
     machine = devices.machine()
-    bf16 = machine.precision == "bf16"
     classifier = new_classifier(
         wants.start, data.labels, pooling=wants.pooling, max_length=wants.max_length, seed=wants.seed  # type: ignore[arg-type]
     )  # fmt: skip
@@ -246,7 +246,7 @@ def _train(
     if last is None and wants.probe:
         _probe(classifier, features, wants, pad, machine.device)
     trainer, watcher = _trainer(
-        wants, classifier, features, held, steps, every, place / CHECKPOINTS, keep, machine.device, pad, report
+        wants, classifier, features, held, steps, every, place / CHECKPOINTS, keep, machine, pad, report
     )
     if last is not None:
         watcher.resume(last)
@@ -262,7 +262,7 @@ def _train(
         folder=place / STUDENT if keep else None, losses=tuple(story.losses), evaluations=tuple(story.evaluations),
         steps=trainer.state.global_step, tokens=story.tokens, seconds=story.seconds,
         best_step=story.best_step or trainer.state.global_step, truncated=truncated,
-        left_out=int((~data.present).sum()), precision="bf16" if bf16 else "fp32",
+        left_out=int((~data.present).sum()), precision=machine.precision,
     )  # fmt: skip
     if keep:
         run.classifier.save(place / STUDENT)
@@ -307,7 +307,7 @@ def _probe(classifier: Classifier, features: Features, wants: _Wants, pad: int, 
 
 def _trainer(
     wants: _Wants, classifier: Classifier, features: Features, held: Features | None, steps: int, every: int,
-    place: Path, keep: bool, device: str, pad: int, report: Callable[[Progress], None] | None,
+    place: Path, keep: bool, machine: Machine, pad: int, report: Callable[[Progress], None] | None,
 ) -> tuple[ClassifierTrainer, Any]:  # fmt: skip
     import torch
     from transformers import TrainingArguments, get_linear_schedule_with_warmup
@@ -315,8 +315,7 @@ def _trainer(
 
     from distillcalc.distill.training.classifier_torch import ClassifierTrainer, Mixture, Story, Watcher
 
-    cpu = device == "cpu"
-    bf16 = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    cpu, bf16 = machine.device == "cpu", machine.precision == "bf16"
     arguments = TrainingArguments(
         output_dir=str(place), per_device_train_batch_size=wants.batch_size, max_steps=steps,
         max_grad_norm=1.0, seed=wants.seed, data_seed=wants.seed, logging_strategy="no", eval_strategy="no",
@@ -324,7 +323,7 @@ def _trainer(
         use_cpu=cpu, dataloader_pin_memory=not cpu, report_to="none", disable_tqdm=True, remove_unused_columns=False,
         log_level="error",
     )  # fmt: skip
-    model = classifier.model.to(device)
+    model = classifier.model.to(machine.device)
     model.train()
     optimizer = torch.optim.AdamW(_groups(model, wants), fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)

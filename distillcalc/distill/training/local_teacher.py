@@ -73,9 +73,11 @@ class LocalTeacher:
     tokenizer: Any
     name: str
     _shares: bool = field(init=False, repr=False)
+    _takes: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        takes = inspect.signature(self.model.forward).parameters
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # under an adapter
+        takes = frozenset(inspect.signature(base.forward).parameters)
         if "past_key_values" not in takes:
             raise InputError(
                 f"{type(self.model).__name__} keeps no keys and values, so it cannot write in batches here. Give a "
@@ -89,6 +91,7 @@ class LocalTeacher:
         shares = kinds == {"full_attention"} and not windowed and not getattr(self.model, "_is_stateful", False)
         # Elsewhere padding between cache and prompt would count into the window, or into the recurrent state.
         object.__setattr__(self, "_shares", bool(shares and "position_ids" in takes))
+        object.__setattr__(self, "_takes", takes)
         self.model.eval()
 
     @classmethod
@@ -297,8 +300,8 @@ class LocalTeacher:
         if shared < LEAST_SHARED:
             return 0, None
         with torch.inference_mode():
-            told = self.model(torch.tensor([first[:shared]], device=self.device), use_cache=True, logits_to_keep=1)
-        return shared, told.past_key_values
+            _, past = self._read(torch.tensor([first[:shared]], device=self.device), 1)
+        return shared, past
 
     def _padded(self, parts: Sequence[Sequence[int]], shared: int) -> tuple[Any, Any, Any]:
         """Tokens padded on the left, which of them are real, and their positions after what is shared."""
@@ -330,9 +333,8 @@ class LocalTeacher:
             tokens, real, places = self._padded([ids[i][shared:] for i in batch], shared)
             seen = torch.cat([real.new_ones(len(batch), shared), real], 1)
             for step in range(max_new_tokens):
-                told = self._forward(tokens, seen, places, past)
-                past = told.past_key_values
-                logp = torch.log_softmax(told.logits[:, -1].float(), -1)
+                logits, past = self._read(tokens, 1, attention_mask=seen, position_ids=places, past_key_values=past)
+                logp = torch.log_softmax(logits[:, -1].float(), -1)
                 chosen = self._choose(logp, [draws[i] for i in going] if draws else [], temperature)
                 for row, (i, token) in enumerate(zip(going, chosen.tolist(), strict=True)):
                     if i in done:
@@ -358,12 +360,11 @@ class LocalTeacher:
                 seen = torch.cat([seen, seen.new_ones(len(going), 1)], 1)
         return done
 
-    def _forward(self, tokens: Any, seen: Any, places: Any, past: Any, keep: int = 1) -> Any:
-        known = inspect.signature(self.model.forward).parameters
-        extra = {"position_ids": places} if "position_ids" in known else {}
-        return self.model(
-            input_ids=tokens, attention_mask=seen, past_key_values=past, use_cache=True, logits_to_keep=keep, **extra
-        )
+    def _read(self, tokens: Any, keep: int, **given: Any) -> tuple[Any, Any]:
+        """Logits of the last so many tokens, and the keys and values of all."""
+        given |= {"use_cache": True, "logits_to_keep": keep}
+        told = self.model(input_ids=tokens, **{name: value for name, value in given.items() if name in self._takes})
+        return told.logits[:, -keep:], told.past_key_values
 
     @staticmethod
     def _choose(logp: Any, draws: Sequence[Any], temperature: float) -> Any:
@@ -385,8 +386,11 @@ class LocalTeacher:
             tokens = torch.cat([tokens, nodes[:1].expand(len(parts), -1)], 1)
             places = torch.cat([places, places[:, -1:] + nodes[1]], 1)
             mask = tree_mask(real, shared, tree, self.model.dtype)
-            told = self._forward(tokens, mask, places, _repeated(cache, len(parts)), len(tree) + 1)
-            return path_scores(told.logits, tree).cpu().numpy()
+            logits, _ = self._read(
+                tokens, len(tree) + 1, attention_mask=mask, position_ids=places,
+                past_key_values=_repeated(cache, len(parts)),
+            )  # fmt: skip
+            return path_scores(logits, tree).cpu().numpy()
 
     def _score_each(self, prompt: Sequence[int], sequences: Sequence[Sequence[int]]) -> Any:
         """Log-probability of each label after one prompt, a sequence a label: right for every model, and slow."""
@@ -400,8 +404,7 @@ class LocalTeacher:
             for part in (numbers[i : i + most] for i in range(0, len(numbers), most)):
                 rows = torch.tensor([[*prompt, *sequences[i][:-1]] for i in part], device=self.device)
                 with torch.inference_mode():
-                    told = self.model(input_ids=rows, use_cache=False, logits_to_keep=length)
-                    logp = torch.log_softmax(told.logits.float(), -1)
+                    logp = torch.log_softmax(self._read(rows, length)[0].float(), -1)
                     token = torch.tensor([list(sequences[i]) for i in part], device=self.device)[..., None]
                     scores[part] = logp.gather(-1, token).squeeze(-1).double().sum(1).cpu().numpy()
         return scores
