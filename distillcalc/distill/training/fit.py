@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import shutil
 import time
 import warnings
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distillcalc.distill.training import checkpoints, devices
 from distillcalc.distill.training.batches import Collator, Targets
 from distillcalc.distill.training.examples import Examples
+from distillcalc.distill.training.fit_checks import RESULT, claim, refuse_contradictions
 from distillcalc.distill.training.progress import Progress
 from distillcalc.distill.training.prompting import padding_id
 from distillcalc.distill.training.recipe import Objective, Settings
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from distillcalc.distill.training.students import Student
 
 SCHEMA_VERSION = 1
-RESULT, ASKED = "training.json", "asked.json"
 MOST_TOLD = 200  # losses of a training
 REMEMBERED = 0.2  # share of the free memory that may hold what a live teacher said
 Report = Callable[[Progress], None]
@@ -133,9 +131,9 @@ def fit(
         raise MissingExtra(str(error.name), "distill") from error
 
     objective, settings = objective or Objective(), settings or Settings()
-    _refuse(objective, settings, validation, targets, validation_targets, on_policy)
+    refuse_contradictions(objective, settings, validation, targets, validation_targets, on_policy)
     place = Path(folder)
-    _claim(place, objective, settings, seed, examples, on_policy)
+    claim(place, objective, settings, seed, examples, on_policy)
     done = Fitted.load(place)
     if done is not None:
         return done
@@ -186,63 +184,6 @@ class _Plan:
             return max(1, round(self.settings.tokens / a_step))
         an_epoch = math.ceil(math.ceil(sequences / self.machine.count / self.micro_batch) / self.accumulation)
         return max(1, round(self.settings.epochs * an_epoch))
-
-
-def _refuse(
-    objective: Objective, settings: Settings, validation: Examples | None, targets: Any, validation_targets: Any,
-    on_policy: float,
-) -> None:  # fmt: skip
-    """Raise where what is asked for would be left out in silence."""
-    if targets is not None and (objective.features or objective.attention):
-        raise InputError("stored soft labels hold no hidden states and no attention: give the teacher's weights")
-    if targets is not None and validation is not None and validation_targets is None and objective.soft:
-        raise InputError("the validation set needs stored soft labels too: give validation_targets")
-    if on_policy and (targets is not None or not objective.soft):
-        raise InputError(
-            "what the student writes is scored by a teacher beside it: give its weights, and a weight for soft. Got "
-            f"{'stored soft labels' if targets is not None else 'soft = 0'}"
-        )
-    for what, asked in (("on-policy", on_policy), ("uld", objective.soft and objective.divergence == "uld")):
-        if asked and settings.packing:
-            raise InputError(f"packing and {what} do not go together: set packing = false")
-    if settings.patience is not None and validation is None:
-        raise InputError("patience counts evaluations of a validation set: set validation_share above 0")
-
-
-def _claim(folder: Path, objective: Objective, settings: Settings, seed: int, examples: Examples, share: float) -> None:
-    """One folder, one training: what another one has learnt is never taken for this one's.
-
-    What only says how it is run (``micro_batch``, ``checkpoints``, ...) may change when it is taken up again.
-    """
-    of_course = ("epochs", "steps", "tokens", "batch_size", "learning_rate", "warmup", "weight_decay", "max_grad_norm",
-                 "schedule", "patience")  # fmt: skip
-    asked = {
-        "examples": _fingerprint(examples), "seed": seed, "on_policy": share,
-        "objective": objective.model_dump(mode="json"),
-        "settings": settings.model_dump(mode="json", include=set(of_course)),
-    }  # fmt: skip
-    asked = json.loads(json.dumps(asked))
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / ASKED
-    if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        other = [name for name, value in asked.items() if known.get(name) != value]
-        if other:
-            raise InputError(
-                f"{folder} holds a training of other {', '.join(other)}. Give another folder, or delete this one"
-            )
-        return
-    part = folder / f"{ASKED}.{os.getpid()}.part"
-    part.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
-
-
-def _fingerprint(examples: Examples) -> str:
-    """Of the sequences in their order; names may repeat."""
-    digest = hashlib.sha256()
-    for one in examples.sequences:
-        digest.update(json.dumps([one.sample, one.start, one.group, *one.ids]).encode())
-    return digest.hexdigest()
 
 
 def _least(value: int) -> int:

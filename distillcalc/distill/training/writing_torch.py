@@ -8,6 +8,7 @@ from typing import Any
 
 import torch  # noqa: TID253
 from torch import Tensor  # noqa: TID253
+from transformers import GenerationConfig  # noqa: TID253
 
 from distillcalc.distill.training.batches import Collator
 from distillcalc.distill.training.examples import IGNORED
@@ -43,8 +44,10 @@ def student_writes(tokenizer: Any, objective: Objective, collator: Collator) -> 
             ids[place, longest - len(prompt) :] = torch.tensor(prompt)
             mask[place, longest - len(prompt) :] = 1
         model = trainer.accelerator.unwrap_model(trainer.model)
-        was, cached = model.training, model.config.use_cache
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        was, cached, usual = model.training, model.config.use_cache, base.generation_config
         model.eval()
+        base.generation_config = GenerationConfig()  # what a family samples with is not its distribution
         model.config.use_cache = True
         devices = [device] if device.type == "cuda" else []
         try:
@@ -53,12 +56,12 @@ def student_writes(tokenizer: Any, objective: Objective, collator: Collator) -> 
                 written = model.generate(
                     input_ids=ids.to(device), attention_mask=mask.to(device), do_sample=True, top_k=0, top_p=1.0,
                     temperature=objective.sampling_temperature, max_new_tokens=objective.max_new_tokens,
-                    repetition_penalty=1.0, no_repeat_ngram_size=0, min_p=None, typical_p=1.0,
                     pad_token_id=pad, eos_token_id=end, use_cache=True,
                 )[:, longest:].cpu()  # fmt: skip
         finally:
             model.train(was)
             model.config.use_cache = cached
+            base.generation_config = usual
         rows = []
         for place, prompt in enumerate(prompts):
             said = written[place].tolist()

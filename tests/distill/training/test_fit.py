@@ -204,6 +204,9 @@ def test_a_folder_is_of_one_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="of other examples"):
         tiny.train(tiny.llama(), tiny.examples(9), tmp_path)
     tiny.train(tiny.llama(), tiny.examples(), tmp_path, settings={"micro_batch": 2})  # how it is run may change
+    with pytest.raises(InputError, match="give its weights"):  # a slip, after which the folder is free
+        tiny.train(tiny.llama(), tiny.examples(), tmp_path / "free", objective=SOFT)
+    assert tiny.train(tiny.llama(), tiny.examples(), tmp_path / "free").steps == 5
 
 
 def test_tokens_are_counted_without_padding(tmp_path: Path) -> None:
@@ -397,6 +400,7 @@ def test_a_device_without_memory_left_is_told_as_such(tmp_path: Path, monkeypatc
         (FEATURES, {"targets": lambda n: ()}, "hold no hidden states"),
         (ATTENTION, {"targets": lambda n: ()}, "no attention"),
         (SOFT, {}, "give its weights, or stored soft labels"),
+        (Objective(soft=1, divergence="uld"), {"targets": lambda n: ()}, "uld sorts the teacher's whole distribution"),
         (Objective(), {"on_policy": 0.5}, "Got soft = 0"),
         (SOFT, {"on_policy": 0.5, "targets": lambda n: ()}, "Got stored soft labels"),
         (SOFT, {"on_policy": 0.5, "settings": {"packing": True}}, "packing and on-policy do not go together"),
