@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import trl.trainer.sft_trainer  # noqa: F401
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, PreTrainedTokenizerFast, Qwen3MoeConfig
 
@@ -20,6 +22,7 @@ from distillcalc.distill.training.recipe import Lora, Objective, Settings
 from distillcalc.distill.training.students import Student, with_lora
 
 torch.set_num_threads(1)  # of models this small, threads cost more than they bring
+gc.freeze()  # what is imported stays: a training collects garbage, which would else take longer than the training
 
 END, START, PAD = "<|end|>", "<|start|>", "<|pad|>"
 TEMPLATE = (
