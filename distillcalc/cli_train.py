@@ -32,6 +32,8 @@ def train(
     from distillcalc.errors import InputError
     from distillcalc.workload.files import read_rows
 
+    if figure is not None:
+        _refuse_figure(figure, file)
     known = Catalog.load()
     if catalog is not None:
         known = known.with_overrides(read_rows(catalog))
@@ -56,6 +58,19 @@ def train(
         console.print(f"wrote {figure}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(run.to_dict()))
+
+
+def _refuse_figure(figure: Path, recipe: Path) -> None:
+    """Say before hours of training what would stop the figure after them."""
+    from distillcalc.distill.training.recipe import Recipe
+    from distillcalc.errors import InputError
+
+    if figure.suffix.lower() != ".png":
+        raise InputError(f"the figure goes to a file whose name ends in .png. Got {figure.name!r}")
+    if not figure.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {str(figure.parent)!r} for the figure. Make it first")
+    if Recipe.load(recipe).data.evaluation is None:
+        raise InputError(f"{recipe.name} names no evaluation items, so no figure can be drawn: set data.evaluation")
 
 
 class _Bars:

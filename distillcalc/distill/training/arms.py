@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,6 +87,16 @@ def arms_of(recipe: Recipe) -> tuple[Arm, ...]:
         made.append(_arm(other.technique, other.name, "compared", other.objective, start))
     made.append(_arm(technique, "", "distilled", wants, start))
     return tuple(made)
+
+
+def taught_before(arm: Arm, arms: Sequence[Arm]) -> tuple[str, ...]:
+    """Names of the students that taught an arm's, and those that taught them."""
+    by_name = {one.name: one for one in arms}
+    found: list[str] = []
+    while arm.taught_by:
+        found.append(arm.taught_by)
+        arm = by_name[arm.taught_by]
+    return tuple(found)
 
 
 TITLES = {

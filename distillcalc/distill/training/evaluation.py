@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distillcalc.distill.answers import parse
-from distillcalc.distill.comparing import said_by
+from distillcalc.distill.answers import Parsed, parse
+from distillcalc.distill.comparing import said_by, vote_of
 from distillcalc.distill.exports import training_messages
 from distillcalc.distill.records import Dataset, Origin, Record
 from distillcalc.distill.rows import Reject, Rows
 from distillcalc.distill.task import Task
+from distillcalc.distill.training.prompting import prompt_ids
 from distillcalc.distill.training.scores import Answers
 from distillcalc.errors import InputError
 
 if TYPE_CHECKING:
-    from distillcalc.distill.training.local_teacher import LocalTeacher
+    from distillcalc.distill.training.local_teacher import LocalTeacher, Spoken
 
 TIMED = 16  # items that are asked one at a time, for the latency
 
@@ -78,7 +80,8 @@ def read_items(
                 )
             )  # fmt: skip
     if not made:
-        raise InputError(f"no evaluation item can be used: {len(rejected):,} rows were rejected, {rejected[:1]}")
+        why = f"{len(rejected):,} rows were rejected; the first: {rejected[0]}" if rejected else "there are no rows"
+        raise InputError(f"no evaluation item can be used: {why}")
     if task.labels is not None:
         alien = sorted({str(r.human_label) for r in made} - set(task.labels))
         if alien:
@@ -97,6 +100,7 @@ def answers_of(
     *,
     max_new_tokens: int,
     seed: int | None = None,
+    marked: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Answers:
     """Ask a model about every item, at temperature 0; an answer that is none of the task's counts as wrong.
@@ -104,19 +108,37 @@ def answers_of(
     Parameters
     ----------
     prompts : what it is asked, by item.
-    max_new_tokens : of an answer.
+    max_new_tokens : of an answer; fewer where its context ends before.
     seed : of its training, for the table.
+    marked : whether an answer must stand behind the task's marker where it asks for visible reasoning. A teacher is
+        told so; a student learns the answer alone, or behind a <think> block.
     """
+    longest = max(len(prompt_ids(model.tokenizer, prompt)) for prompt in prompts)
+    context = getattr(model.model.config.get_text_config(), "max_position_embeddings", None)
+    if context:
+        max_new_tokens = max(1, min(max_new_tokens, context - longest))
     spoken = model.answers(prompts, max_new_tokens=max_new_tokens, progress=progress)
     said, right = [], []
     for item, one in zip(items.records, spoken, strict=True):
-        parsed = parse({"content": one.text}, one.finish_reason, task)
+        parsed = _read(one, task, marked)
         answered = item.model_copy(update={"answer": parsed.answer, "value": parsed.value, "problems": parsed.problems})
-        said.append(said_by(answered))
+        said.append(_says(answered, task))
         right.append(bool(answered.is_right))
     sure = np.exp([one.mean_logprob * one.output_tokens for one in spoken]).clip(0, 1)
     seconds = np.array([latency_s(model, prompts, max_new_tokens)])
     return Answers(tuple(said), np.array(right, float), sure, seconds, seed)
+
+
+def _read(one: Spoken, task: Task, marked: bool) -> Parsed:
+    """What an answer says; of one who was never taught the marker, without it."""
+    if task.reasoning == "visible" and not marked and task.answer_marker.casefold() not in one.text.casefold():
+        task = task.model_copy(update={"reasoning": "none"})
+    return parse({"content": one.text}, one.finish_reason, task)
+
+
+def _says(record: Record, task: Task) -> str:
+    """An answer as a text that is equal for those that say the same: a label as it is spelt, a number by its value."""
+    return said_by(record) if task.labels is not None else vote_of(record)
 
 
 def latency_s(model: LocalTeacher, prompts: Sequence[Sequence[dict[str, str]]], max_new_tokens: int) -> float:
@@ -129,7 +151,7 @@ def latency_s(model: LocalTeacher, prompts: Sequence[Sequence[dict[str, str]]], 
     return statistics.median(times)
 
 
-def answers_in(file: str | Path, items: Items) -> Answers:
+def answers_in(file: str | Path, items: Items, task: Task) -> Answers:
     """A teacher's answers to the items from a dataset that was labelled elsewhere, matched by id, then by text.
 
     Raises
@@ -137,12 +159,32 @@ def answers_in(file: str | Path, items: Items) -> Answers:
     InputError
         If it lacks an item.
     """
+    said, right, seconds = [], [], []
+    for item, found in _matched(file, items):
+        answered = found.model_copy(update={"human_label": item.human_label})
+        said.append(_says(answered, task))
+        right.append(bool(answered.is_right))
+        seconds.append(found.origin.latency_s)
+    known = [one for one in seconds if one is not None]
+    return Answers(
+        tuple(said), np.array(right, float),
+        seconds_per_item=np.array(known) if len(known) == len(seconds) else None,
+    )  # fmt: skip
+
+
+def usd_per_1000_in(file: str | Path, items: Items) -> float | None:
+    """What a thousand of a teacher's answers in a dataset cost [USD]; None where they were not paid for."""
+    paid = [Decimal(found.origin.usd) / found.origin.choices for _, found in _matched(file, items)]
+    return float(1000 * sum(paid) / len(paid)) if any(paid) else None
+
+
+def _matched(file: str | Path, items: Items) -> Iterator[tuple[Record, Record]]:
+    """Each item and the answer to it."""
     by_id: dict[str, Record] = {}
     by_text: dict[str, Record] = {}
     for record in Dataset.load(file):
         by_id.setdefault(record.id, record)
         by_text.setdefault(record.text, record)
-    said, right = [], []
     for item in items.records:
         found = by_id.get(item.id)
         if found is None or found.text != item.text:
@@ -152,10 +194,7 @@ def answers_in(file: str | Path, items: Items) -> Answers:
                 f"{Path(file).name} has no answer of the teacher to the evaluation item {item.id!r}. Label the "
                 "evaluation file with `distillcalc label` and name that dataset"
             )
-        found = found.model_copy(update={"human_label": item.human_label})
-        said.append(said_by(found))
-        right.append(bool(found.is_right))
-    return Answers(tuple(said), np.array(right, float))
+        yield item, found
 
 
 def save_answers(answers: Answers, file: Path) -> None:

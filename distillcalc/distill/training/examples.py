@@ -133,6 +133,9 @@ def make_examples(
         if chain != "none" and not record.reasoning:
             left_out["it has no chain of thought"] += 1
             continue
+        if chain == "target" and "</think>" in str(record.reasoning).casefold():
+            left_out["its chain of thought ends in the middle (</think>)"] += 1
+            continue
         for sequence in _of_record(record, tokenizer, system, prompt, chain, human):
             if len(sequence.ids) > max_length:
                 left_out[f"longer than {max_length} tokens"] += 1
@@ -153,7 +156,7 @@ def _of_record(
     answer = str(record.human_label) if human else said["content"]
     name = f"{record.id}:{record.sample}"
     if chain == "target":
-        answer = THINK.format(reasoning=record.reasoning, answer=answer)
+        answer = THINK.format(reasoning=str(record.reasoning).strip("\n"), answer=answer)
     yield Sequence_(f"{name}:0", *tokens_of(tokenizer, asked, answer), PREDICT)
     if chain == "two-task":
         last = {**asked[-1], "content": EXPLAIN_PROMPT + asked[-1]["content"]}

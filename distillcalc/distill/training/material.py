@@ -5,6 +5,7 @@ Records come from labelled datasets, or are made here by a teacher whose weights
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.distill.records import Dataset, Record
-from distillcalc.distill.rows import Rows
 from distillcalc.distill.task import Task
 from distillcalc.distill.training.evaluation import Items, read_items
-from distillcalc.distill.training.recipe import Recipe
+from distillcalc.distill.training.labelled_here import labelled_here
+from distillcalc.distill.training.recipe import Recipe, TeacherWeights
 from distillcalc.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from distillcalc.distill.training.local_teacher import LocalTeacher, SoftLabels
 
 FEWEST = 2  # records to learn from
+FEWEST_TO_SPLIT = 10  # below, none are set aside for validation
 
 
 @dataclass(frozen=True)
@@ -85,83 +87,124 @@ def gather(
         If the teacher's terms forbid it, or do not say and nobody has accepted that.
     """
     data = recipe.data
-    items = None
+    items, notes = None, []
     if data.evaluation is not None:
         items = read_items(data.evaluation, task, human_label=data.human_label, id=data.id, limit=data.evaluation_limit)
-    records: list[Record] = []
-    spent: Decimal | None = None
+        notes += _rejected(f"rows of {Path(data.evaluation).name} are not judged", items.rejected)
+    sources: list[list[Record]] = []
+    soft_labels: list[tuple[int, SoftLabels]] = []
     cards: list[dict[str, Any]] = []
     for file in data.train:
         found = Dataset.load(file)
-        cards += [found.card] if found.card.get("name") else []
-        records += found.records
-        usd = found.card.get("spend", {}).get("actual_usd")
-        if usd is not None:
-            spent = (spent or Decimal(0)) + Decimal(str(usd))
-    soft_labels: SoftLabels | None = None
+        cards.append(found.card)
+        sources.append(list(found.records))
     for number, file in enumerate(data.inputs):
         if teacher is None:
             raise InputError("inputs are labelled by a teacher on this machine: give [teacher] model")
-        made, soft_labels = _labelled_here(
-            file, recipe, task, teacher, folder / f"labels-{number}.jsonl", soft, soft_labels, report
-        )
-        cards += [made.card] if made.card.get("name") else []
-        records += [r.model_copy(update={"id": f"{number}/{r.id}"}) if number else r for r in made.records]
-    if data.limit is not None:
-        records = records[: data.limit]
+        room = None if data.limit is None else data.limit - sum(map(len, sources))
+        if room is not None and room <= 0:
+            break
+        kept = folder / f"labels-{number}.jsonl"
+        made, probabilities = labelled_here(file, recipe, task, teacher, kept, soft, room, report)
+        cards.append(made.card)
+        notes += _rejected(f"rows of {Path(file).name} were not labelled", [r["reason"] for r in _of(made.card)])
+        if probabilities is not None:
+            soft_labels.append((len(sources), probabilities))
+        sources.append(list(made.records))
+    records = _named_apart(sources)[: data.limit]
     _refuse_other_task(records, task)
     verdict, terms = _terms(recipe, records, catalog)
     left_out: dict[str, int] = {}
-    kept = [r for r in records if not r.problems]
-    if len(kept) < len(records):
-        left_out["the teacher's answer has a problem"] = len(records) - len(kept)
+    valid = [r for r in records if not r.problems]
+    if len(valid) < len(records):
+        left_out["the teacher's answer has a problem"] = len(records) - len(valid)
     if items is not None and data.drop_evaluation_items:
-        kept = _without_items(kept, items, left_out)
-    if len(kept) < FEWEST:
+        valid = _without_items(valid, items, left_out)
+    if len(valid) < FEWEST:
         why = "; ".join(f"{count:,} x {reason}" for reason, count in left_out.items()) or "there are no more"
-        raise InputError(f"{len(kept)} records are left to learn from, of {len(records):,}: {why}")
-    train, validation = _split(kept, data.validation_share)
-    usd_given = recipe.costs.labels_usd
+        raise InputError(f"{len(valid)} records are left to learn from, of {len(records):,}: {why}")
+    train, validation = _split(valid, data.validation_share, notes)
+    if recipe.training.patience is not None and not validation:
+        raise InputError(
+            f"patience counts evaluations on validation records, and of {len(valid):,} records none can be set aside. "
+            "Give more records, or leave patience out"
+        )
     return Material(
-        tuple(train), tuple(validation), items, soft_labels, left_out,
-        usd_given if usd_given is not None else None if spent is None else float(spent), terms, verdict, tuple(cards),
+        tuple(train), tuple(validation), items, _merged(soft_labels), left_out, _spent(recipe, cards, notes), terms,
+        verdict, tuple(card for card in cards if card.get("name")), tuple(notes),
     )  # fmt: skip
 
 
-def _labelled_here(
-    file: str, recipe: Recipe, task: Task, teacher: LocalTeacher, kept: Path, soft: bool, before: SoftLabels | None,
-    report: Callable[[str, int, int], None] | None,
-) -> tuple[Dataset, SoftLabels | None]:  # fmt: skip
-    """Answers of the teacher here to a file's rows, from the run's folder where they are there already."""
-    from distillcalc.distill.training.local_teacher import SoftLabels, label_locally
+def _of(card: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = card.get("rejected", [])
+    return found
 
-    beside = kept.with_suffix(".npz")
-    if kept.is_file() and (not soft or beside.is_file()):
-        return Dataset.load(kept), SoftLabels.load(beside) if soft else before
-    rows = Rows(file, recipe.data.id, None)
-    told = None if report is None else (lambda done, total: report("the teacher labels", done, total))
-    longest = recipe.objective.max_new_tokens
-    if soft:
-        made, found = label_locally(teacher, task, rows, max_new_tokens=longest, soft=True, progress=told)
-        found.save(beside)
-        made.save(kept)
-        return made, found
-    made = label_locally(teacher, task, rows, max_new_tokens=longest, progress=told)
-    made.save(kept)
-    return made, before
+
+def _rejected(what: str, reasons: Sequence[str]) -> list[str]:
+    """A note of rows that could not be used."""
+    counts = Counter(reasons)
+    why = "; ".join(f"{count:,} x {reason}" for reason, count in counts.most_common(3))
+    return [f"{len(reasons):,} {what}: {why}"] if reasons else []
+
+
+def _named_apart(sources: Sequence[Sequence[Record]]) -> list[Record]:
+    """All records, each with a name of its own: files number their rows from 1, all of them."""
+    made: list[Record] = []
+    seen: set[tuple[str, int]] = set()
+    for number, records in enumerate(sources):
+        for record in records:
+            name = _name(number, record.id)
+            copies = 1
+            while (name, record.sample) in seen:
+                copies += 1
+                name = f"{_name(number, record.id)}#{copies}"
+            seen.add((name, record.sample))
+            made.append(record if name == record.id else record.model_copy(update={"id": name}))
+    return made
+
+
+def _name(source: int, id: str) -> str:
+    return f"{source}/{id}" if source else id
+
+
+def _merged(parts: Sequence[tuple[int, SoftLabels]]) -> SoftLabels | None:
+    """The soft labels of all sources, by the names that their records have here."""
+    if not parts:
+        return None
+    from dataclasses import replace
+
+    import numpy as np
+
+    ids = tuple(_name(source, id) for source, part in parts for id in part.ids)
+    return replace(parts[0][1], ids=ids, probabilities=np.concatenate([part.probabilities for _, part in parts]))
+
+
+def _spent(recipe: Recipe, cards: Sequence[dict[str, Any]], notes: list[str]) -> float | None:
+    """What the labels cost [USD]: what the recipe says, or what the datasets' cards do."""
+    if recipe.costs.labels_usd is not None:
+        return recipe.costs.labels_usd
+    told = [card.get("spend", {}).get("actual_usd") for card in cards]
+    known = [Decimal(str(usd)) for usd in told if usd is not None]
+    if known and len(known) < len(recipe.data.train):
+        notes.append(f"what the labels cost is known of {len(known)} of {len(cards)} datasets: the rest counts as free")
+    return float(sum(known)) if known else None
 
 
 def _refuse_other_task(records: Sequence[Record], task: Task) -> None:
     """Answers that are valid labels, but not of this task, are those of another one."""
-    if task.labels is None:
+    if task.kind == "json":
+        alien = [r for r in records if not r.problems and r.value is None]
+        wanted = "fit the schema"
+    elif task.labels is not None:
+        known = set(task.labels)
+        alien = [r for r in records if not r.problems and r.answer not in known]
+        wanted = f"are labels: {', '.join(task.labels[:5])}, ..."
+    else:
         return
-    known = set(task.labels)
-    alien = [r for r in records if not r.problems and r.answer not in known]
     if alien:
         raise InputError(
-            f"the data is of another task: {len(alien):,} of {len(records):,} answers are no label of {task.name} "
-            f"(the first: {alien[0].answer[:60]!r} of record {alien[0].id!r}), whose labels are "
-            f"{', '.join(task.labels[:5])}, ..."
+            f"the data is of another task: {len(alien):,} of {len(records):,} answers are none of {task.name} (the "
+            f"first: {alien[0].answer[:60]!r} of record {alien[0].id!r}), whose answers {wanted}"
         )
 
 
@@ -174,13 +217,25 @@ def _without_items(records: list[Record], items: Items, left_out: dict[str, int]
     return list(found.kept)
 
 
-def _split(records: list[Record], share: float) -> tuple[Sequence[Record], Sequence[Record]]:
+def _split(records: list[Record], share: float, notes: list[str]) -> tuple[Sequence[Record], Sequence[Record]]:
     from distillcalc.distill.splits import split
 
-    if not share or len(records) < 10:
+    if not share:
+        return records, ()
+    if len(records) < FEWEST_TO_SPLIT:
+        notes.append(f"{len(records)} records are too few to set some aside for validation")
         return records, ()
     parts = split(records, shares={"train": 1 - share, "validation": share})
-    return (parts["train"], parts["validation"]) if parts["train"] else (records, ())
+    if len(parts["train"]) < FEWEST or not parts["validation"]:
+        notes.append("no records are set aside for validation: near-duplicates stay together")
+        return records, ()
+    return parts["train"], parts["validation"]
+
+
+def teacher_name(teacher: TeacherWeights) -> str:
+    """The name that a teacher's answers carry: its own, or the last parts of its folders' names."""
+    parts = (teacher.model, teacher.adapter)
+    return teacher.name or "+".join(Path(part).name for part in parts if part)
 
 
 def _terms(
@@ -190,9 +245,11 @@ def _terms(
     from distillcalc.distill.terms import judge_teacher
 
     names = {r.origin.teacher for r in records}
-    if recipe.teacher is not None and recipe.teacher.name:
-        local = {Path(recipe.teacher.model).name, recipe.teacher.name}
-        names = {name for name in names if name not in local} | {recipe.teacher.name}
+    if recipe.teacher is not None:  # its weights teach, or are cut, whoever wrote the answers
+        own = teacher_name(recipe.teacher)
+        nameless = recipe.teacher.model_copy(update={"name": ""})
+        here = {teacher_name(nameless), teacher_name(nameless.model_copy(update={"adapter": None}))}
+        names = (names - here) | {own}
     applying: list[dict[str, Any]] = []
     worst, why = "pass", ""
     for name in sorted(names):
@@ -205,7 +262,7 @@ def _terms(
                 judged.require()
             verdict, detail = judged.verdict, judged.detail
             applying += judged.applying
-        if verdict == "unknown":
+        if verdict == "unknown" and worst != "unknown":
             worst, why = "unknown", detail
         elif not why:
             why = detail

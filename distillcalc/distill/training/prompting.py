@@ -8,6 +8,7 @@ from typing import Any
 from distillcalc.errors import InputError
 
 Messages = Sequence[Mapping[str, str]]
+MARK = "theAnswerEndsHere7f3a"  # no text has it
 
 
 def has_template(tokenizer: Any) -> bool:
@@ -19,11 +20,31 @@ def prompt_text(tokenizer: Any, messages: Messages) -> str:
     """A prompt as its model reads it, up to where the answer begins.
 
     A tokenizer without a chat template gets the messages' texts with an empty line after each.
+
+    Raises
+    ------
+    InputError
+        If the chat template takes no such messages: some know no system message.
     """
     if has_template(tokenizer):
-        text = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
-        return str(text)
+        return _rendered(tokenizer, messages, add_generation_prompt=True)
     return "".join(f"{message['content']}\n\n" for message in messages)
+
+
+def _rendered(tokenizer: Any, messages: Messages, *, add_generation_prompt: bool = False) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(
+            [dict(m) for m in messages], tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise InputError(
+            f"the chat template of {tokenizer.name_or_path!r} refuses messages of {roles}: {error}. Where it knows no "
+            'system message, set system = "" and put the instructions into the prompt'
+        ) from error
+    return str(text)
 
 
 def prompt_ids(tokenizer: Any, messages: Messages) -> list[int]:
@@ -45,12 +66,13 @@ def end_of_turn(tokenizer: Any, messages: Messages = (), answer: str = "x") -> i
         If the tokenizer has no such token: a student would never learn to stop.
     """
     if has_template(tokenizer):
-        asked = [dict(m) for m in messages] or [{"role": "user", "content": "x"}]
-        whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": answer}], tokenize=False)
-        place = whole.rfind(answer.strip())
-        after = whole[place + len(answer.strip()) :] if place >= 0 else ""
+        asked = list(messages) or [{"role": "user", "content": "x"}]
+        # The mark is found where the answer might not be: answers stand in prompts, too, and in the names of tokens.
+        whole = _rendered(tokenizer, [*asked, {"role": "assistant", "content": answer.strip() + MARK}])
+        after = whole.rpartition(MARK)[2] if MARK in whole else ""
+        special = special_ids(tokenizer)
         for token in tokenizer(after, add_special_tokens=False)["input_ids"] if after else ():
-            if token in tokenizer.all_special_ids:
+            if token in special:
                 return int(token)
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -58,6 +80,12 @@ def end_of_turn(tokenizer: Any, messages: Messages = (), answer: str = "x") -> i
             "to stop. Set its eos_token"
         )
     return int(tokenizer.eos_token_id)
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids of tokens that steer, such as ends of turns; those without a name of their own count too."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return frozenset([*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)])
 
 
 def padding_id(tokenizer: Any) -> int:

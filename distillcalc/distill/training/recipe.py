@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from distillcalc.distill.records import Strict
 from distillcalc.distill.task import Task
+from distillcalc.distill.training.recipe_checks import problems_of
 from distillcalc.errors import InputError
 from distillcalc.workload.files import parse_toml, read_text, validate
 from distillcalc.workload.scenario import Use
@@ -23,7 +25,7 @@ Technique = Literal[
 ]  # fmt: skip
 Divergence = Literal["forward-kl", "reverse-kl", "jsd", "skewed-forward", "skewed-reverse", "uld"]
 Share = Annotated[float, Field(ge=0, le=1)]
-NEEDS_WEIGHTS = ("feature-based", "on-policy", "chain")  # of the teacher: its answers alone do not do
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Data(Strict):
@@ -121,6 +123,8 @@ class StudentStart(Strict):
         kept = self.layers if isinstance(self.layers, tuple) else ()
         if isinstance(self.layers, int) and self.layers < 1:
             raise ValueError(f"layers must be at least 1. Got {self.layers}")
+        if self.layers == ():
+            raise ValueError("layers names no layer: give a number of layers, or the numbers of those that stay")
         if kept and (min(kept) < 0 or list(kept) != sorted(set(kept))):
             raise ValueError(f"layers must be numbers from 0 in rising order. Got {list(kept)}")
         return self
@@ -180,6 +184,24 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def technique_defaults(technique: str, *, api: bool = False) -> dict[str, Any]:
+    """What a technique sets of its objective; an API gives the top of its distribution as it is, at temperature 1."""
+    found = dict(DEFAULTS.get(technique, {}))
+    return found | {"temperature": 1.0} if api and technique == "soft-label" else found
+
+
+def _with_defaults(given: Any, *, api: bool = False) -> Any:
+    """Plain values of something that has a technique and an objective, with what the technique sets."""
+    if not isinstance(given, dict):
+        return given
+    objective = given.get("objective", {})
+    if isinstance(objective, Objective):  # what was said of it counts, and not what it filled in
+        objective = objective.model_dump(exclude_unset=True)
+    if not isinstance(objective, dict):
+        return given
+    return {**given, "objective": {**technique_defaults(str(given.get("technique")), api=api), **objective}}
+
+
 class Settings(Strict):
     """How the training runs.
 
@@ -209,7 +231,7 @@ class Settings(Strict):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     max_grad_norm: float = Field(1.0, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     max_length: int = Field(1_024, ge=8)
     packing: bool = False
     evaluations: int = Field(4, ge=0)
@@ -239,23 +261,18 @@ class Against(Strict):
     Parameters
     ----------
     technique : hard-label, soft-label, chain-of-thought, feature-based or on-policy.
-    name : of its row and folder; left out, the technique's.
+    name : of its row and folder; left out, the technique's. Letters, digits, dots, hyphens and spaces.
     objective : what it leaves out is the technique's.
     """
 
     technique: Literal["hard-label", "soft-label", "chain-of-thought", "feature-based", "on-policy"]
-    name: str = Field("", pattern=r"^[A-Za-z0-9._ -]{0,60}$")
+    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._ -]{0,59})?$")
     objective: Objective = Objective()
 
     @model_validator(mode="before")
     @classmethod
     def _technique_defaults(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(given.get("objective", {}), dict):
-            return {
-                **given,
-                "objective": {**DEFAULTS.get(str(given.get("technique")), {}), **given.get("objective", {})},
-            }
-        return given
+        return _with_defaults(given)
 
 
 class Hop(Strict):
@@ -263,6 +280,12 @@ class Hop(Strict):
 
     layers: int | None = Field(None, ge=1)
     start: StudentStart | None = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Hop:
+        if (self.layers is None) == (self.start is None):
+            raise ValueError("give layers (of the model before it) or start (a table as [student]), one of them")
+        return self
 
     @property
     def student(self) -> StudentStart:
@@ -321,55 +344,22 @@ class Recipe(Strict):
     @classmethod
     def _technique_defaults(cls, given: Any) -> Any:
         """What the technique stands for, under what the file says."""
-        if isinstance(given, dict) and isinstance(given.get("objective", {}), dict):
-            defaults = dict(DEFAULTS.get(str(given.get("technique")), {}))
-            if given.get("technique") == "soft-label" and not given.get("teacher"):
-                defaults["temperature"] = 1.0  # an API gives the top of its distribution as it is
-            return {**given, "objective": {**defaults, **given.get("objective", {})}}
-        return given
+        if not isinstance(given, dict):
+            return given
+        api = not given.get("teacher")
+        found = _with_defaults(given, api=api)
+        if api and isinstance(given.get("against"), (list, tuple)):
+            found["against"] = [_with_defaults(other, api=True) for other in given["against"]]
+        return found
 
     @model_validator(mode="after")
     def _goes_together(self) -> Recipe:
-        if not self.data.train and not self.data.inputs:
-            raise ValueError("data needs train (labelled datasets) or inputs (rows that the teacher here labels)")
-        if (self.task is None) == (self.task_file is None):
-            raise ValueError("give task (a table) or task_file (the file that was labelled), one of them")
-        if self.teacher is None:
-            if self.technique in NEEDS_WEIGHTS:
-                raise ValueError(
-                    f"{self.technique} reads the teacher's distributions or hidden states, so its weights must be "
-                    "here: give [teacher] model. With an API's answers alone: hard-label, chain-of-thought, "
-                    "classifier, or soft-label where it gave log-probabilities"
-                )
-            if self.data.inputs:
-                raise ValueError("inputs are labelled by a teacher on this machine: give [teacher] model")
-            if self.objective.features or self.objective.attention:
-                raise ValueError("features and attention are read from the teacher's weights: give [teacher] model")
-            wants = self.objective
-            if self.technique == "soft-label" and (wants.temperature != 1 or wants.soft_on != "answer"):
-                raise ValueError(
-                    "an API's log-probabilities are of its answers, at temperature 1. Set temperature = 1 and soft_on "
-                    f'= "answer". Got {wants.temperature:g} and {wants.soft_on!r}'
-                )
-            if self.student.model is None and self.technique != "self-distillation":
-                raise ValueError("student needs a model to start from, as there is no teacher on this machine to cut")
-        elif self.teacher.top_k and (self.objective.features or self.technique == "on-policy"):
-            raise ValueError("a cache (top_k) holds no hidden states and no scores of new texts: leave top_k out")
-        if self.against and self.technique in ("chain", "self-distillation", "classifier"):
-            raise ValueError(f"against is for techniques of one training; {self.technique} has comparisons of its own")
-        if self.against and self.teacher is None and any(a.technique in NEEDS_WEIGHTS for a in self.against):
-            raise ValueError("a technique of against needs the teacher's weights: give [teacher] model")
-        names = [self.technique, "label-only", *(a.name or a.technique for a in self.against)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"each technique of against needs a name of its own. Got {', '.join(names)}")
-        if self.technique == "chain" and len(self.hops) < 2:
-            raise ValueError(f"a chain has an assistant and a student, two hops at least. Got {len(self.hops)}")
-        if self.hops and self.technique != "chain":
-            raise ValueError(f"hops belong to the technique chain. Got them with {self.technique}")
-        if self.technique == "feature-based" and not (self.objective.features or self.objective.attention):
-            raise ValueError("feature-based needs a weight for features or attention")
-        if self.objective.divergence == "uld" and self.teacher is not None and self.teacher.top_k:
-            raise ValueError("uld sorts the teacher's whole distribution: leave top_k out")
+        found = [
+            InitErrorDetails(type=PydanticCustomError("value_error", "{said}", {"said": said}), loc=at, input=None)
+            for at, said in problems_of(self)
+        ]
+        if found:
+            raise ValidationError.from_exception_data("recipe", found)
         return self
 
     @classmethod
@@ -408,6 +398,13 @@ class Recipe(Strict):
             "data": data,
             "student": self.student.model_copy(update={"model": of_model(self.student.model)}),
         }
+        if self.hops:
+            update["hops"] = tuple(
+                hop.model_copy(update={"start": hop.start.model_copy(update={"model": of_model(hop.start.model)})})
+                if hop.start is not None
+                else hop
+                for hop in self.hops
+            )
         if self.task_file:
             update["task_file"] = of_file(self.task_file)
         if self.teacher:
@@ -415,6 +412,26 @@ class Recipe(Strict):
                 update={"model": of_model(self.teacher.model), "adapter": of_model(self.teacher.adapter)}
             )
         return self.model_copy(update=update)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without what the defaults and the technique's defaults would say again."""
+        plain = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        pairs: list[tuple[Recipe | Against, dict[str, Any]]] = [(self, plain)]
+        pairs += zip(self.against, plain.get("against", ()), strict=True)
+        for held, said in pairs:
+            usual = Objective(**technique_defaults(held.technique, api=self.teacher is None))
+            own = held.objective.model_dump(mode="json", exclude_none=True)
+            own = {name: value for name, value in own.items() if getattr(usual, name) != getattr(held.objective, name)}
+            said.pop("objective", None)
+            if own:
+                said["objective"] = own
+        return plain
+
+    def to_toml(self) -> str:
+        """The recipe as a file that :meth:`load` reads back as it is."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
 
     @property
     def asked(self) -> Task:

@@ -7,17 +7,25 @@ the same recipe goes on where it was.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillcalc.distill.training.arms import Arm, arms_of
-from distillcalc.distill.training.evaluation import Items, answers_in, answers_of, load_answers, save_answers
+from distillcalc.distill.training.arms import Arm, arms_of, taught_before
+from distillcalc.distill.training.claim import claim
+from distillcalc.distill.training.evaluation import (
+    Items,
+    answers_in,
+    answers_of,
+    load_answers,
+    save_answers,
+    usd_per_1000_in,
+)
 from distillcalc.distill.training.examples import Examples, make_examples
 from distillcalc.distill.training.fit import Fitted, fit
 from distillcalc.distill.training.four_way import Facts, FourWay, Measured, four_way
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 RUNS = Path("runs")
+FACTS = "facts.json"  # of a trained student
 Report = Callable[[Progress], None]
 
 
@@ -81,7 +90,8 @@ class TrainRun:
             "student": str(self.student),
             "table": self.table.to_dict() if self.table is not None else None,
             "trainings": {
-                name: {"steps": f.steps, "tokens": f.tokens, "seconds": f.seconds, "tokens_per_s": f.tokens_per_s,
+                name: {"steps": f.steps, "tokens": f.tokens, "seconds": f.seconds,
+                       "tokens_per_s": f.tokens_per_s if math.isfinite(f.tokens_per_s) else None,
                        "loss": f.losses[-1]["loss"] if f.losses else None, "best_step": f.best_step}
                 for name, f in self.trainings.items()
             },
@@ -114,7 +124,7 @@ def train(
     Raises
     ------
     InputError
-        If what is asked for does not go together, or a run of that name has another recipe.
+        If what is asked for does not go together, or a run of that name has another recipe or other data.
     TrainingDiverged, OutOfMemory
         See :func:`.fit.fit`; what was trained before is kept.
     """
@@ -127,30 +137,13 @@ def train(
 
     asked = Recipe.load(recipe) if isinstance(recipe, (str, Path)) else recipe
     folder = Path(runs) / asked.name.replace(" ", "-")
-    _claim(folder, asked)
+    claim(folder, asked, _process())
     work = Work(asked, folder, report, catalog or Catalog.load())
     if asked.technique == "classifier":
         from distillcalc.distill.training.classifying import classifier_run
 
         return classifier_run(work)
     return work.carry_out()
-
-
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """One folder, one recipe: what another one trained is never taken for this one's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = recipe.model_dump(mode="json", exclude={"costs", "accept_unclear_terms"})
-    mark = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-    file = folder / "recipe.json"
-    if file.is_file():
-        if json.loads(file.read_text(encoding="utf-8")).get("fingerprint") != mark:
-            raise InputError(
-                f"{folder} holds a run of another recipe. Give this one another name, or delete that folder"
-            )
-        return
-    part = file.with_name(f"recipe.{_process()}.part")
-    part.write_text(json.dumps({"fingerprint": mark, "recipe": plain}, indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
 
 
 def is_main_process() -> bool:
@@ -172,35 +165,46 @@ class Work:
     folder: Path
     report: Report | None
     catalog: Catalog
+    notes: list[str] = field(default_factory=list)
 
     def carry_out(self) -> TrainRun:
         recipe = self.recipe
         task = recipe.asked
         teacher = self.load_teacher()
         material = self.alone_first(lambda: self.gather(task, teacher))
+        if material.items is not None:  # what cannot be asked later is told now
+            self.student_prompts(material.items)
+            if recipe.data.evaluation_answers is not None:
+                answers_in(recipe.data.evaluation_answers, material.items, task)
         arms = arms_of(recipe)
         trainings: dict[str, Fitted] = {}
-        answers: dict[str, list[Answers]] = {}
         sizes: dict[str, Facts] = {}
-        notes = list(material.notes)
-        said_most = 8
+        longest: dict[str, int] = {}
         for arm in arms:
             for seed in recipe.training.seeds:
-                done, student_facts, longest = self.trained(arm, seed, material, teacher)
-                said_most = max(said_most, longest)
+                done, student_facts, most = self.trained(arm, seed, material, teacher)
                 trainings[f"{arm.name}, seed {seed}"] = done
                 sizes.setdefault(arm.name, student_facts)
-                if material.items is not None and self.is_main:
-                    answers.setdefault(arm.name, []).append(
-                        self.judged(done.folder, arm, seed, material.items, task, longest)
-                    )
+                longest[arm.name] = most
         table, gains = None, {}
+        # After all trainings: other processes would wait for this one in the middle of the next.
         if material.items is not None and self.is_main:
+            answers = {
+                arm.name: [
+                    self.judged(trainings[f"{arm.name}, seed {seed}"].folder, arm, seed, material.items, task,
+                                longest[arm.name])
+                    for seed in recipe.training.seeds
+                ]
+                for arm in arms
+            }  # fmt: skip
+            records = (*material.train, *material.validation)
+            written = (r.origin.output_tokens for r in records if r.origin.host == "localhost")
+            said_most = max(8, *longest.values(), *written)
             teacher_row = self.teacher_answers(teacher, material.items, task, said_most)
-            raw = self.raw_answers(arms[-1], teacher, material.items, task, said_most)
+            raw = self.raw_answers(arms[-1], teacher, material.items, task, longest[arms[-1].name])
             table = self.table(arms, answers, sizes, trainings, teacher, teacher_row, raw, material, task)
             gains = gains_of(arms, answers)
-        return self.finish(arms, trainings, table, gains, material, notes)
+        return self.finish(arms, trainings, table, gains, material, [*material.notes, *self.notes])
 
     # who does what, where there are several processes
 
@@ -246,45 +250,58 @@ class Work:
     ) -> tuple[Fitted, Facts, int]:
         """One student of one seed; its size; the tokens that an answer of it may take."""
         from distillcalc.distill.training.local_teacher import quiet
+        from distillcalc.distill.training.pairing import size_notes
         from distillcalc.distill.training.students import load_model, start_student
 
         recipe = self.recipe
         place = self.folder / arm.name / f"seed-{seed}"
+        done, kept = Fitted.load(place), place / FACTS
+        if done is not None and kept.is_file():
+            known = json.loads(kept.read_text(encoding="utf-8"))
+            self.note(*known["notes"])
+            return done, _facts_of(known["parameters"]), known["longest"]
         own = None if teacher is None else (teacher.model, teacher.tokenizer)
         by = own
-        if arm.taught_by:
-            with quiet():
-                by = load_model(str(self.folder / arm.taught_by / f"seed-{seed}" / "student"))
-        done = Fitted.load(place)
         with quiet():
+            if arm.taught_by:
+                by = load_model(str(self.folder / arm.taught_by / f"seed-{seed}" / "student"))
             student = start_student(arm.start, by if arm.cut_from_taught else own, seed=seed, catalog=self.catalog)
-        facts = Facts(
-            parameters=student.parameters,
-            bytes=sum(p.numel() * p.element_size() for p in student.model.parameters()),
-        )
+        parameters = student.parameters
         examples = self.examples(student, material.train, arm)
+        validation = self.validation(student, material, arm)
+        notes = [f"{arm.title}: {count:,} sequences were left out: {why}" for why, count in examples.left_out.items()]
+        notes += size_notes(student, teacher.model) if teacher is not None else ()
         longest = max(len(s.ids) - s.start for s in examples.sequences)
-        if done is not None:
-            return done, facts, longest
-        validation = self.examples(student, material.validation, arm) if material.validation else None
         wants = arm.objective
         stored = validation_stored = None
-        if wants.soft and by is None:
+        if done is not None:
+            pass
+        elif wants.soft and by is None:
             stored, validation_stored = self.api_targets(student, examples, validation, material)
         elif (
             wants.soft and recipe.teacher is not None and recipe.teacher.top_k and not arm.taught_by and by is not None
         ):
             stored, validation_stored = self.cached(student, examples, validation, by, wants)
-        device = _device()
-        if by is not None and wants.needs_teacher and stored is None:
-            by[0].to(device)
-        done = fit(
-            student, examples, place, objective=wants, settings=recipe.training, seed=seed, validation=validation,
-            teacher=by if wants.needs_teacher and stored is None else None, targets=stored,
-            validation_targets=validation_stored, on_policy=arm.on_policy,
-            report=None if self.report is None else self.telling(f"{arm.title}, seed {seed}"),
-        )  # fmt: skip
-        return done, facts, longest
+        if done is None:
+            if by is not None and wants.needs_teacher and stored is None:
+                by[0].to(_device())
+            done = fit(
+                student, examples, place, objective=wants, settings=recipe.training, seed=seed, validation=validation,
+                teacher=by if wants.needs_teacher and stored is None else None, targets=stored,
+                validation_targets=validation_stored, on_policy=arm.on_policy,
+                report=None if self.report is None else self.telling(f"{arm.title}, seed {seed}"),
+            )  # fmt: skip
+        self.note(*notes)
+        if self.is_main:
+            part = place / f"{FACTS}.part"
+            plain = {"schema_version": SCHEMA_VERSION, "parameters": parameters, "longest": longest, "notes": notes}
+            part.write_text(json.dumps(plain) + "\n", encoding="utf-8")
+            part.replace(kept)
+        return done, _facts_of(parameters), longest
+
+    def note(self, *sentences: str) -> None:
+        """Keep what a person should know, once."""
+        self.notes += [sentence for sentence in sentences if sentence not in self.notes]
 
     def telling(self, what: str) -> Report:
         told = self.report
@@ -292,11 +309,24 @@ class Work:
         return lambda progress: told(replace(progress, what=what))
 
     def examples(self, student: Student, records: Sequence[Any], arm: Arm) -> Examples:
-        data = self.recipe.data
+        data, most = self.recipe.data, self.recipe.training.max_length
+        context = getattr(student.model.config.get_text_config(), "max_position_embeddings", None)
         return make_examples(
             records, student.tokenizer, system=data.system, prompt=data.prompt, chain=arm.chain,
-            max_length=self.recipe.training.max_length,
+            max_length=min(most, context) if context else most,
         )  # fmt: skip
+
+    def validation(self, student: Student, material: Material, arm: Arm) -> Examples | None:
+        """Examples of the validation records; None where there are none, or none that this student can learn from."""
+        if not material.validation:
+            return None
+        try:
+            return self.examples(student, material.validation, arm)
+        except InputError as error:
+            if self.recipe.training.patience is not None:
+                raise
+            self.note(f"{arm.title}: no validation loss, for of the validation records there is {error}")
+            return None
 
     def cached(
         self, student: Student, examples: Examples, validation: Examples | None, teacher: tuple[Any, Any], wants: Any
@@ -323,8 +353,10 @@ class Work:
     ) -> tuple[Any, Any]:
         from distillcalc.distill.training.soft_targets import from_records
 
-        made = from_records(examples, material.train, student.tokenizer)
-        return made, None if validation is None else from_records(validation, material.validation, student.tokenizer)
+        more = validation.sequences if validation is not None else ()
+        both = Examples((*examples.sequences, *more))  # a few validation records say little of how many have some
+        made = from_records(both, (*material.train, *material.validation), student.tokenizer)
+        return made, None if validation is None else (lambda number: made(len(examples) + number))
 
     def judged(self, model: Path, arm: Arm, seed: int, items: Items, task: Task, longest: int) -> Answers:
         """What a trained student says of the items; kept beside it."""
@@ -346,7 +378,7 @@ class Work:
 
     def teacher_answers(self, teacher: LocalTeacher | None, items: Items, task: Task, longest: int) -> Answers | None:
         if self.recipe.data.evaluation_answers is not None:
-            return answers_in(self.recipe.data.evaluation_answers, items)
+            return answers_in(self.recipe.data.evaluation_answers, items, task)
         if teacher is None:
             return None
         kept = self.folder / "teacher-answers.json"
@@ -354,7 +386,7 @@ class Work:
         if found is None:
             most = max(longest + longest // 4 + 4, self.recipe.objective.max_new_tokens)
             found = answers_of(
-                teacher, items, items.prompts(), task, max_new_tokens=most,
+                teacher, items, items.prompts(), task, max_new_tokens=most, marked=True,
                 progress=lambda done, total: self.tell("the teacher answers", done, total),
             )  # fmt: skip
             save_answers(found, kept)
@@ -370,7 +402,8 @@ class Work:
         if found is None:
             own = None if teacher is None else (teacher.model, teacher.tokenizer)
             with quiet():
-                student = start_student(arm.start, own, seed=self.recipe.training.seeds[0], catalog=self.catalog)
+                start = arm.start.model_copy(update={"lora": None})  # adapters that have learnt nothing change nothing
+                student = start_student(start, own, seed=self.recipe.training.seeds[0], catalog=self.catalog)
             student.model.config.use_cache = True
             raw = LocalTeacher(student.model.to(_device()), student.tokenizer, "raw student")
             found = answers_of(
@@ -386,25 +419,35 @@ class Work:
         material: Material, task: Task,
     ) -> FourWay:  # fmt: skip
         rows: list[Measured] = []
+        price = self.recipe.costs.usd_per_hour
         if teacher_row is not None:
             facts = Facts()
+            if self.recipe.data.evaluation_answers is not None and material.items is not None:
+                paid = usd_per_1000_in(self.recipe.data.evaluation_answers, material.items)
+                facts = Facts(usd_per_1000_items=paid)
+            elif teacher is not None:
+                facts = Facts(usd_per_1000_items=_usd_per_1000([teacher_row], price))
             if teacher is not None:
                 held = list(teacher.model.parameters())
-                facts = Facts(
-                    parameters=sum(p.numel() for p in held), bytes=sum(p.numel() * p.element_size() for p in held)
-                )
+                size = {"parameters": sum(p.numel() for p in held),
+                        "bytes": sum(p.numel() * p.element_size() for p in held)}  # fmt: skip
+                facts = facts.model_copy(update=size)
             rows.append(Measured("teacher", teacher_row, "teacher", facts))
         if raw is not None:
-            rows.append(Measured("raw student", raw, "raw", sizes[arms[-1].name]))
+            own_price = {"usd_per_1000_items": _usd_per_1000([raw], price)}
+            rows.append(Measured("raw student", raw, "raw", sizes[arms[-1].name].model_copy(update=own_price)))
         for arm in arms:
             own = [f for name, f in trainings.items() if name.startswith(f"{arm.name}, ")]
-            hours = sum(f.seconds for f in own) / len(own) / 3600
-            price = self.recipe.costs.usd_per_hour
+            # What was trained only to teach it is part of what it took.
+            needed = {arm.name, *taught_before(arm, arms)}
+            seconds = sum(f.seconds for name, f in trainings.items() if name.rpartition(", ")[0] in needed)
+            hours = seconds / len(own) / 3600
             facts = sizes[arm.name].model_copy(
                 update={
                     "labels_usd": material.labels_usd, "training_hours": hours,
                     "training_usd": None if price is None else hours * price,
-                    "training_on": own[0].machine["device"].upper(),
+                    "training_on": _machine_of(own[0]),
+                    "usd_per_1000_items": _usd_per_1000(answers[arm.name], price),
                 }
             )  # fmt: skip
             role: Any = "other" if arm.role == "compared" else arm.role
@@ -422,7 +465,8 @@ class Work:
         about = {
             "train": len(material.train), "validation": len(material.validation),
             "evaluation": len(material.items) if material.items is not None else 0, "left_out": material.left_out,
-            "teachers": material.teachers, "terms": {"verdict": material.verdict[0], "detail": material.verdict[1]},
+            "teachers": material.teachers, "labels_usd": material.labels_usd,
+            "terms": {"verdict": material.verdict[0], "detail": material.verdict[1]},
         }  # fmt: skip
         run = TrainRun(self.folder, target, table, trainings, gains, about, tuple(notes))
         if self.is_main:
@@ -452,6 +496,22 @@ def gains_of(arms: Sequence[Arm], answers: dict[str, list[Answers]]) -> dict[str
         if arm.role == "compared" and arm.start == last.start:
             found[f"{last.title} against {arm.title}"] = paired_difference(answers[last.name], answers[arm.name])
     return found
+
+
+def _facts_of(parameters: int) -> Facts:
+    """A size, in the precision in which students and teachers are served here."""
+    return Facts(parameters=parameters, bytes=parameters * (2 if _device() == "cuda" else 4))
+
+
+def _usd_per_1000(runs: Sequence[Answers], price: float | None) -> float | None:
+    """What a thousand answers cost on a machine of a price an hour, asked one at a time [USD]."""
+    seconds = [float(run.seconds_per_item.mean()) for run in runs if run.seconds_per_item is not None]
+    return None if price is None or not seconds else 1000 * sum(seconds) / len(seconds) * price / 3600
+
+
+def _machine_of(fitted: Fitted) -> str:
+    machine = fitted.machine
+    return f"{machine['count']} x {machine['name']}" if machine["device"] == "cuda" else "CPU"
 
 
 def _device() -> str:

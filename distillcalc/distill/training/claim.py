@@ -1,0 +1,113 @@
+"""One folder, one recipe: what another one trained, or this one on other data, is never taken for this one's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distillcalc.distill.training.recipe import Recipe
+from distillcalc.errors import InputError
+
+FILE = "recipe.json"
+CHANGES_NOTHING = {"costs", "accept_unclear_terms", "use", "task", "task_file"}  # the task is held apart from its file
+BLOCKS, BLOCK = 64, 64 * 1024  # of a file of weights that are read: all of it would take seconds a gigabyte
+ABOUT_A_MODEL = ("config.json", "adapter_config.json", "tokenizer.json", "*.safetensors")
+
+
+def claim(folder: Path, recipe: Recipe, process: int = 0) -> None:
+    """Take a folder for a recipe.
+
+    A folder in which nothing has been trained yet can be taken for another one: the first was perhaps a slip.
+
+    Parameters
+    ----------
+    process : number of this process, where there are several.
+
+    Raises
+    ------
+    InputError
+        If it holds what another recipe trained, or this one on other data; it says what differs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = recipe.model_dump(mode="json", exclude={"costs", "accept_unclear_terms"})
+    asked = json.loads(json.dumps(_asked(recipe)))
+    file = folder / FILE
+    if file.is_file():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if "asked" in known:
+            other = sorted(_differences(known["asked"], asked))
+        else:  # written before the data were looked at
+            old, new = ({k: v for k, v in one.items() if k != "use"} for one in (known["recipe"], plain))
+            other = sorted(_differences(old, new))
+        if not other:
+            return
+        if any(folder.glob("*/seed-*")):
+            shown = ", ".join(other[:5]) + (", ..." if len(other) > 5 else "")
+            raise InputError(
+                f"{folder} holds a run of another recipe or of other data: {shown} differ"
+                f"{'s' if len(other) == 1 else ''}. Give this one another name, or delete that folder"
+            )
+    part = file.with_name(f"recipe.{process}.part")
+    part.write_text(json.dumps({"recipe": plain, "asked": asked}, indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe asks for, with what files hold in place of their names."""
+    plain: dict[str, Any] = recipe.model_dump(mode="json", exclude=CHANGES_NOTHING)
+    plain["task"] = recipe.asked.model_dump(mode="json", exclude={"use", "student", "student_host"})
+    data = plain["data"]
+    for name in ("train", "inputs"):
+        data[name] = [signature(file) for file in data[name]]
+    for name in ("evaluation", "evaluation_answers"):
+        data[name] = None if data[name] is None else signature(data[name])
+    models = [(plain["teacher"], "model"), (plain["teacher"], "adapter"), (plain["student"], "model")]
+    models += [(hop["start"], "model") for hop in plain["hops"]]
+    for held, name in models:
+        if held is not None and held[name] is not None:
+            held[name] = signature(held[name])
+    return plain
+
+
+def signature(name: str | Path) -> str:
+    """A digest of what a file holds, or of the model that a folder does; the name itself where there is neither."""
+    place = Path(name)
+    if place.is_dir():
+        files = sorted({file for pattern in ABOUT_A_MODEL for file in place.glob(pattern)})
+        return digest({file.name: _blocks(file) for file in files})
+    return _blocks(place, whole=True) if place.is_file() else str(name)
+
+
+def digest(plain: Any) -> str:
+    """A digest of plain values."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _blocks(file: Path, *, whole: bool = False) -> str:
+    """A digest of a file: of all of it, or of blocks all over a large one and of its size."""
+    size = file.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    try:
+        with file.open("rb") as held:
+            if whole or size <= BLOCKS * BLOCK:
+                while part := held.read(1 << 20):
+                    found.update(part)
+            else:
+                for number in range(BLOCKS):
+                    held.seek(number * (size - BLOCK) // (BLOCKS - 1))
+                    found.update(held.read(BLOCK))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    return found.hexdigest()
+
+
+def _differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
+    """Names of what is not the same in two mappings of plain values."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in one.keys() | other.keys():
+            yield from _differences(one.get(name), other.get(name), f"{at}.{name}" if at else str(name))
+    elif one != other:
+        yield at
