@@ -100,8 +100,7 @@ def taught_before(arm: Arm, arms: Sequence[Arm]) -> tuple[str, ...]:
 
 
 TITLES = {
-    "hard-label": "hard labels", "soft-label": "soft labels", "feature-based": "hidden states",
-    "on-policy": "on its own texts",
+    "hard-label": "hard labels", "soft-label": "soft labels", "on-policy": "on its own texts",
 }  # fmt: skip
 
 
@@ -111,8 +110,9 @@ def _arm(technique: str, name: str, role: Role, wants: Objective, start: Student
     if technique == "chain-of-thought":
         chain = "two-task" if wants.two_task else "target"
         words = "two-task chain of thought" if wants.two_task else "chain of thought before the answer"
-    if technique == "feature-based" and wants.soft:
-        words = "soft labels and hidden states"
+    if technique == "feature-based":
+        parts = {"soft labels": wants.soft, "hidden states": wants.features, "attention": wants.attention}
+        words = " and ".join(part for part, weight in parts.items() if weight)
     return Arm(
         name.replace(" ", "-") or technique, role, f"student: {name or words}", wants, start, chain,
         on_policy=wants.on_policy if technique == "on-policy" else 0.0,

@@ -37,11 +37,12 @@ def claim(folder: Path, recipe: Recipe, process: int = 0) -> None:
     file = folder / FILE
     if file.is_file():
         known = json.loads(file.read_text(encoding="utf-8"))
+        said = recipe.model_dump(mode="json", exclude_defaults=True)
         if "asked" in known:
-            other = sorted(_differences(known["asked"], asked))
+            other = sorted(_differences(known["asked"], asked, said))
         else:  # written before the data were looked at
             old, new = ({k: v for k, v in one.items() if k != "use"} for one in (known["recipe"], plain))
-            other = sorted(_differences(old, new))
+            other = sorted(_differences(old, new, said))
         if not other:
             return
         if any(folder.glob("*/seed-*")):
@@ -104,10 +105,16 @@ def _blocks(file: Path, *, whole: bool = False) -> str:
     return found.hexdigest()
 
 
-def _differences(one: Any, other: Any, at: str = "") -> Iterator[str]:
-    """Names of what is not the same in two mappings of plain values."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in one.keys() | other.keys():
-            yield from _differences(one.get(name), other.get(name), f"{at}.{name}" if at else str(name))
-    elif one != other:
+def _differences(known: Any, asked: Any, said: Any, at: str = "") -> Iterator[str]:
+    """Names of what is not the same in two mappings of plain values.
+
+    What an older version did not know is what it is by default: no difference, unless the recipe has said it.
+    """
+    if isinstance(known, Mapping) and isinstance(asked, Mapping):
+        told = said if isinstance(said, Mapping) else {}
+        for name in known.keys() | asked.keys():
+            if name in known or name in told:
+                where = f"{at}.{name}" if at else str(name)
+                yield from _differences(known.get(name), asked.get(name), told.get(name), where)
+    elif known != asked:
         yield at

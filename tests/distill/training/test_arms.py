@@ -45,6 +45,15 @@ def test_labels_alone_stand_beside_a_technique(technique: str, words: str) -> No
     assert told(arms(technique, compare=False)) == told(found)[1:]
 
 
+def test_a_title_says_what_is_compared() -> None:
+    for weights, words in (
+        ({"soft": 0.0}, "hidden states"),
+        ({"soft": 0.0, "features": 0.0, "attention": 1.0}, "attention"),
+        ({"attention": 1.0}, "soft labels and hidden states and attention"),
+    ):
+        assert arms("feature-based", objective=weights)[-1].title == f"student: {words}"
+
+
 def test_hard_labels_are_labels_alone() -> None:
     assert told(arms("hard-label")) == [("hard-label", "distilled", "student trained on the teacher's text")]
 
