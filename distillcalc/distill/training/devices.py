@@ -8,6 +8,7 @@ section 4.1, with the feed-forward size in place of 4 h), twice that in 32 bits.
 from __future__ import annotations
 
 import math
+import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -59,9 +60,8 @@ def machine(precision: Literal["auto", "bf16", "fp32"] = "auto") -> Machine:
     On CPUs without hardware for it bf16 is several times slower than fp32, so it is never chosen there.
     """
     import torch
-    from accelerate import PartialState
 
-    count = PartialState().num_processes
+    count = processes().num_processes
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         has = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -74,6 +74,23 @@ def machine(precision: Literal["auto", "bf16", "fp32"] = "auto") -> Machine:
     why = "asked for" if precision != "auto" else "bf16 is slower on a CPU"
     chosen = "fp32" if precision == "auto" else precision
     return Machine("cpu", _processor(), chosen, why, free, count, torch.get_num_threads())
+
+
+def processes() -> Any:
+    """The processes that train together, of which this is one (accelerate's ``PartialState``).
+
+    Without a GPU accelerate must be told that CPUs train; else each process believes that it is alone, and trains a
+    student of its own in the same folder.
+    """
+    import torch
+    from accelerate import PartialState
+
+    cpu = not torch.cuda.is_available()
+    state = PartialState(cpu=cpu)
+    if cpu and state.num_processes == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:  # somebody asked before
+        PartialState._reset_state()
+        state = PartialState(cpu=True)
+    return state
 
 
 def _processor() -> str:

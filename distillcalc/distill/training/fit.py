@@ -309,6 +309,8 @@ def _carry_out(trainer: Any, plan: _Plan) -> float:
     if trainer.is_world_process_zero():
         checkpoints.clear_broken(plan.folder)
     trainer.accelerator.wait_for_everyone()
+    # Of one that was interrupted within a batch accelerate still waits for the rest, and would load no optimizer.
+    trainer.accelerator.gradient_state._set_sync_gradients(True)
     last = checkpoints.last_whole(plan.folder)
     before = checkpoints.seconds_before(last)
     trainer.earlier_seconds, trainer.earlier_tokens = before
@@ -333,7 +335,7 @@ def _keep(
     state = trainer.state
     target = plan.folder / "student"
     told = [dict(entry) for entry in state.log_history]
-    best = state.best_model_checkpoint
+    best = state.best_model_checkpoint if plan.settings.patience is not None else None  # else the last is kept
     fitted = Fitted(
         folder=target,
         losses=tuple(entry for entry in told if "loss" in entry),

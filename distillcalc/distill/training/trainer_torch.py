@@ -226,11 +226,19 @@ class StudentTrainer(SFTTrainer):
         if not self.args.should_save:
             return
         model = self.accelerator.unwrap_model(self.model)
+        if state is not None:
+            model = _gathered(model, state)
         if hasattr(model, "merge_and_unload"):
             model = model.merge_and_unload()
-            state = None
         model.config.use_cache = True
-        model.save_pretrained(folder, state_dict=state)
+        model.save_pretrained(folder)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The weights of a checkpoint; sharded ones are in files of their own already, by all processes."""
+        if not (self.is_fsdp_enabled and _internal_call):
+            super().save_model(output_dir, _internal_call)
+        elif self.args.should_save and output_dir is not None:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
 
     def create_model_card(self, *args: Any, **given: Any) -> None:
         """None here: the card of a student says more (:mod:`.model_card`)."""
@@ -264,6 +272,26 @@ class _Order(torch.utils.data.Sampler):
 def _base(model: Any) -> Any:
     """The student without its adapters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _gathered(model: Any, state: Mapping[str, Tensor]) -> Any:
+    """A model on one process alone, of weights that were gathered there: what is sharded waits for the others."""
+    from transformers import AutoModelForCausalLM
+
+    base = _base(model)
+    with torch.device("meta"):
+        whole = AutoModelForCausalLM.from_config(base.config)
+        if base is not model:
+            from peft import get_peft_model
+
+            whole = get_peft_model(whole, model.peft_config["default"], low_cpu_mem_usage=True)
+    whole.load_state_dict(state, strict=False, assign=True)
+    _base(whole).tie_weights()
+    left = [name for name, parameter in whole.named_parameters() if parameter.is_meta]
+    if left:
+        raise RuntimeError(f"the gathered weights lack {left}")
+    _base(whole).generation_config = base.generation_config
+    return whole
 
 
 @contextmanager

@@ -293,9 +293,14 @@ def test_seeds(tmp_path: Path) -> None:
 def test_validation_is_exact_to_the_token(tmp_path: Path) -> None:
     data, held = tiny.examples(8), tiny.examples(7)
     fitted = tiny.train(
-        tiny.llama(), data, tmp_path, validation=held, settings={"evaluations": 1, "steps": 2, "micro_batch": 4}
+        tiny.llama(),
+        data,
+        tmp_path,
+        validation=held,
+        settings={"evaluations": 1, "steps": 2, "micro_batch": 4, "checkpoints": 1},
     )
     (last,) = fitted.evaluations
+    assert fitted.best_step is None  # the last weights are kept
     assert last["step"] == 2
     assert last["eval_loss"] == pytest.approx(nll(fitted.folder, held), abs=1e-5)
     model = AutoModelForCausalLM.from_pretrained(fitted.folder)
