@@ -27,6 +27,7 @@ from distillcalc.distill.training.checkpoints import PROJECTIONS
 from distillcalc.distill.training.lesson_torch import MODEL_INPUTS, Lesson, teach
 from distillcalc.distill.training.live_teacher_torch import LiveTeacher
 from distillcalc.distill.training.progress import Progress, TrainingDiverged
+from distillcalc.errors import InputError
 
 LESSON_INPUTS = ("shift_labels", "soft", "real", "group", "counts", "soft_weight", "teacher_ids", "teacher_logprobs",
                  "teacher_tail", "uld_student")  # fmt: skip
@@ -62,6 +63,7 @@ class StudentTrainer(SFTTrainer):
     ) -> None:  # fmt: skip
         with _as_it_was(given["model"]):
             super().__init__(data_collator=collator, **given)
+        refuse_first_fsdp(self.accelerator.state)
         self.other_tokens, self.validation_collator, self.patience = other_tokens, validation_collator, patience
         self.lesson, self.teacher, self.writer, self.on_policy = lesson, teacher, writer, on_policy
         self.names, self.report, self.validation_counts = names, report, validation_counts
@@ -267,6 +269,19 @@ class _Order(torch.utils.data.Sampler):
         epoch = int((self.trainer.state.epoch or 0.0) + 1e-6)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
+
+
+def refuse_first_fsdp(state: Any) -> None:
+    """Refuse the first FSDP, accelerate's default: its flat weights cannot be held here against whole ones.
+
+    Raises
+    ------
+    InputError
+        If accelerate was asked for it.
+    """
+    plugin = getattr(state, "fsdp_plugin", None)
+    if plugin is not None and plugin.fsdp_version == 1:
+        raise InputError("weights are sharded by FSDP2 here: accelerate launch --use_fsdp --fsdp_version 2 ...")
 
 
 def _base(model: Any) -> Any:

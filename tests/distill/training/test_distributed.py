@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ def launch(folder: Path, names: list[str], *options: str) -> subprocess.Complete
         [sys.executable, "-m", "accelerate.commands.launch", *options, "--num_processes", "2", "--num_machines", "1",
          "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m",
          "tests.distill.training.together", str(folder), *names],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False, timeout=300,
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True,
+        check=False, timeout=300,
     )  # fmt: skip
 
 
@@ -131,6 +133,15 @@ def test_parts_of_a_batch_divide_what_a_process_has(tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         tiny.train(tiny.llama(), tiny.examples(), tmp_path, settings={"batch_size": 12, "micro_batch": 4})
     assert (plans[0].per_process, plans[0].micro_batch, plans[0].accumulation) == (6, 3, 2)
+
+
+def test_the_first_fsdp_is_refused() -> None:
+    from distillcalc.distill.training.trainer_torch import refuse_first_fsdp
+
+    with pytest.raises(InputError, match="--fsdp_version 2"):
+        refuse_first_fsdp(SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1)))
+    refuse_first_fsdp(SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=2)))
+    refuse_first_fsdp(SimpleNamespace())
 
 
 def test_processes_agree_on_what_is_free() -> None:
