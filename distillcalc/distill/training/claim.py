@@ -31,7 +31,10 @@ def claim(folder: Path, recipe: Recipe, process: int = 0) -> None:
     InputError
         If it holds what another recipe trained, or this one on other data; it says what differs.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder} of the run: {error.strerror or error}") from error
     plain = recipe.model_dump(mode="json", exclude={"costs", "accept_unclear_terms"})
     asked = json.loads(json.dumps(_asked(recipe)))
     file = folder / FILE

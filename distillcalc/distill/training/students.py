@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.distill.training.cutting import cut_layers, decoder_layers, layers_to_keep
@@ -116,6 +117,9 @@ def _told_what(name: str, adapter: str | None = None) -> Iterator[None]:
     """Say which model cannot be loaded, and what would do."""
     from safetensors import SafetensorError
 
+    for what, given in (("model", name), ("adapter", adapter)):
+        if given and not Path(given).is_dir() and (given.startswith((".", "/", "~")) or given.count("/") > 1):
+            raise InputError(f"no folder {given!r} of the {what}. Give a local folder, or owner/name of a hub")
     try:
         yield
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:

@@ -71,6 +71,7 @@ class Work:
             if recipe.data.evaluation_answers is not None:
                 answers_in(recipe.data.evaluation_answers, material.items, task)
         arms = arms_of(recipe)
+        self.rehearse(arms, material, teacher)
         trainings: dict[str, Fitted] = {}
         sizes: dict[str, Facts] = {}
         longest: dict[str, int] = {}
@@ -138,6 +139,35 @@ class Work:
         return gather(
             self.recipe, task, folder=self.folder, teacher=teacher, catalog=self.catalog, soft=soft, report=self.tell
         )
+
+    def rehearse(self, arms: Sequence[Arm], material: Material, teacher: LocalTeacher | None) -> None:
+        """Raise what stands in the way of a later student before the first one is trained for hours."""
+        from distillcalc.distill.training.local_teacher import quiet
+        from distillcalc.distill.training.pairing import layer_pairs, pair
+        from distillcalc.distill.training.students import start_student
+
+        seed = self.recipe.training.seeds[0]
+        to_come = [arm for arm in arms if Fitted.load(self.folder / arm.name / f"seed-{seed}") is None]
+        if len(to_come) < 2:
+            return
+        own = None if teacher is None else (teacher.model, teacher.tokenizer)
+        starts = list(dict.fromkeys(arm.start.model_dump_json() for arm in to_come if not arm.cut_from_taught))
+        for start in starts:
+            mine = [arm for arm in to_come if arm.start.model_dump_json() == start and not arm.cut_from_taught]
+            with quiet():
+                student = start_student(mine[0].start, own, seed=seed, catalog=self.catalog)
+            for arm in mine:
+                examples, wants = self.examples(student, material.train, arm), arm.objective
+                if arm.taught_by or not wants.needs_teacher:
+                    continue
+                if own is None:
+                    self.api_targets(student, examples, None, material)
+                    continue
+                pair(student, own, wants)
+                if wants.features or wants.attention:
+                    model = student.model
+                    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+                    layer_pairs(plain, own[0], wants.feature_layers, student.kept_layers)
 
     def trained(
         self, arm: Arm, seed: int, material: Material, teacher: LocalTeacher | None

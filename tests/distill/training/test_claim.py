@@ -101,6 +101,11 @@ def test_runs_from_before_the_data_were_looked_at(place: Path) -> None:
         claim(place / "run", recipe(place, training={"steps": 3}))
 
 
+def test_a_folder_that_cannot_be_made(place: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot make the folder .*a\.jsonl.run of the run"):
+        claim(place / "a.jsonl" / "run", recipe(place))
+
+
 def test_a_large_file_is_read_in_blocks_all_over_it(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     folder.mkdir()

@@ -23,6 +23,7 @@ from distillcalc.distill.training.local_teacher import quiet
 from distillcalc.distill.training.progress import Progress
 from distillcalc.distill.training.run import TrainRun, train
 from distillcalc.errors import InputError
+from tests.distill.training import tiny
 from tests.distill.training.making import (
     TASK,
     dataset,
@@ -389,6 +390,27 @@ def test_a_prompt_that_the_items_cannot_fill_is_told_before_training(place: Path
     with pytest.raises(InputError, match=r"the prompt uses \{title\}, and the input has text"):
         run(place, name="title", data={"prompt": "{title}: {text}"})
     assert not list((place / "runs" / "title").glob("*/seed-*"))
+
+
+def test_what_stands_in_the_way_of_a_later_student_is_told_before_the_first(place: Path) -> None:
+    dataset(records(8, seed=2), place / "no-chains.jsonl")
+    letters = place / "letters"
+    with quiet():
+        tiny.tokenizer().save_pretrained(saved(llama(layers=1), letters))
+    cases: dict[str, tuple[dict[str, Any], str]] = {
+        "no chains": ({"technique": "chain-of-thought", "data": {"train": ["no-chains.jsonl"]}}, "nothing to learn"),
+        "no logprobs": (
+            {**API, "technique": "soft-label", "data": {"train": ["no-chains.jsonl"]}}, "0 of 8 records have soft"),
+        "other tokens": ({"technique": "soft-label", "student": {"layers": None, "model": "letters"}}, "token"),
+        "no such layer": (
+            {"technique": "feature-based", "objective": {"feature_layers": [[3, 1]]}}, "feature_layers pairs"),
+        "hop too large": (
+            {"technique": "chain", "student": None, "hops": [{"layers": 9}, {"layers": 1}]}, "at most 4"),
+    }  # fmt: skip
+    for name, (changed, words) in cases.items():
+        with pytest.raises(InputError, match=words):
+            run(place, name=name, **changed)
+        assert not list((place / "runs" / name.replace(" ", "-")).glob("*/seed-*"))
 
 
 def test_a_students_prompt_of_its_own(place: Path) -> None:

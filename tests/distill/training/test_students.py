@@ -226,9 +226,11 @@ def test_starts_from_a_folder(tmp_path: Path) -> None:
     assert fresh.model.config.num_hidden_layers == 1
     with pytest.raises(InputError, match=r"cannot load the model .*Give a local folder with config\.json"):
         start_student(StudentStart(model=folder))
-    for wrong in (tmp_path / "nothing", "no owner/no model"):
-        with pytest.raises(InputError, match="cannot load the model"):
-            load_model(str(wrong))
+    for wrong in (str(tmp_path / "nothing"), "./nothing", "a/b/c"):  # no name of a hub: nobody is asked
+        with pytest.raises(InputError, match=f"no folder '{wrong}' of the model"):
+            load_model(wrong)
+    with pytest.raises(InputError, match="cannot load the model 'no owner/no model'"):
+        load_model("no owner/no model")
 
 
 def test_weights_that_are_broken_or_pickled_are_refused(tmp_path: Path) -> None:
