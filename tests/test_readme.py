@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from distillcalc import Scenario, recommend
+from tests.distill.making import record
 from tests.distill.server import Server, running
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +131,48 @@ def test_the_task_and_the_fine_tune_are_carried_out_by_the_commands_shown(
             assert done.stdout
         assert server.jobs
     assert (tmp_path / "training" / "README.md").is_file()
+
+
+TRAINING = next(block for block in blocks("") if block.startswith("distillcalc train"))
+
+
+def test_the_recipe_is_trained_by_the_commands_shown(tmp_path: Path) -> None:
+    """Every line of the block; the recipe as it stands but for two steps, one seed, and the model of its package."""
+    from distillcalc.distill.packaged import smollm2
+    from distillcalc.distill.records import Dataset, Origin
+    from distillcalc.errors import DistillcalcError
+
+    try:
+        model = smollm2()
+    except DistillcalcError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    recipe = next(block for block in blocks("toml") if 'technique = "soft-label"' in block)
+    recipe = recipe.replace('"HuggingFaceTB/SmolLM2-135M-Instruct"', json.dumps(str(model)))
+    recipe = recipe.replace("epochs = 4", "steps = 2").replace("[0, 1, 2]", "[0]").replace("layers = 6", "layers = 1")
+    (tmp_path / "recipe.toml").write_text(recipe)
+    said = {"card arrival": "Where is card number {}?", "exchange rate": "What is the rate of currency {}?"}
+    by = Origin(run="run", call="call", teacher="smollm2-135m")
+    records = [
+        record(f"{label}-{i}", text.format(i), label).model_copy(update={"origin": by})
+        for label, text in said.items()
+        for i in range(4)
+    ]
+    Dataset(tuple(records)).save(tmp_path / "dataset.jsonl")
+    (tmp_path / "test.csv").write_text("text,truth\nWhere is my card now?,card arrival\n")
+    for line in TRAINING.splitlines():
+        command = shlex.split(line.split("#")[0].removeprefix("distillcalc "))
+        done = subprocess.run(
+            [sys.executable, "-m", "distillcalc", *command],
+            capture_output=True, text=True, timeout=300, cwd=tmp_path, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}: {done.stdout} {done.stderr}"
+        if "--json" in command:
+            answer = json.loads(done.stdout)
+            assert [row["role"] for row in answer["table"]["entries"]] == ["teacher", "raw", "label-only", "distilled"]
+    student = tmp_path / "runs" / "bank-questions-six-layers" / "student"
+    assert {"README.md", "catalog.toml", "config.json"} <= {file.name for file in student.iterdir()}
 
 
 def _labels_or_inputs(body: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 ``plan(decision, task, rows)`` or ``plan_labels(task, teacher, rows)`` says what a labelling takes;
 ``label(task, teacher, rows, budget_usd=...)`` carries it out; ``prepare(dataset, task)`` makes a training set of it;
-``finetune(spec)`` has a provider train and serve the student.
+``train(recipe)`` trains students here, and ``finetune.run`` has a provider train and serve one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from distillcalc.distill.synthetic import synthesise
     from distillcalc.distill.task import Example, Task
     from distillcalc.distill.teacher import Privacy, Teacher
+    from distillcalc.distill.training.recipe import Recipe
+    from distillcalc.distill.training.run import TrainRun, train
     from distillcalc.distill.training_file import check_training_file
 
 _HOMES = {
@@ -38,6 +40,8 @@ _HOMES = {
     "synthetic": ("synthesise",),
     "task": ("Example", "Task"),
     "teacher": ("Privacy", "Teacher"),
+    "training.recipe": ("Recipe",),
+    "training.run": ("TrainRun", "train"),
     "training_file": ("check_training_file",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -50,10 +54,12 @@ __all__ = [
     "LabelRun",
     "LabelSpec",
     "Privacy",
+    "Recipe",
     "Record",
     "Rows",
     "Task",
     "Teacher",
+    "TrainRun",
     "apply_filters",
     "check_training_file",
     "export",
@@ -64,6 +70,7 @@ __all__ = [
     "run_plan",
     "split",
     "synthesise",
+    "train",
 ]
 
 
