@@ -17,20 +17,19 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import tomli_w
+from students_page import section, tell
 
 from distillcalc.distill.packaged import minilm, smollm2
 from distillcalc.distill.records import Origin, Record
 from distillcalc.distill.task import Task
 from distillcalc.distill.training.examples import make_examples
 from distillcalc.distill.training.fit import Fitted, fit
-from distillcalc.distill.training.four_way import FourWay
 from distillcalc.distill.training.progress import Progress
 from distillcalc.distill.training.recipe import Lora, Recipe, Settings, StudentStart
 from distillcalc.distill.training.run import train
@@ -39,7 +38,7 @@ from distillcalc.distill.training.students import start_student
 INTENTS = 12
 TEACHER_ROWS = 60  # of each intent, with the labels that people gave
 POOL = 320  # rows that the teacher labels for its students
-LAYERS, ASSISTANT = 6, 12  # of the teacher's 30
+LAYERS, ASSISTANT = 3, 10  # of the teacher's 30
 SEED = 0
 SYSTEM = "Name the intent."
 
@@ -99,21 +98,25 @@ def train_teacher(folder: Path, task: Task) -> Path:
     return done.folder
 
 
-COMMON: dict[str, Any] = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-3, "evaluations": 0, "checkpoints": 2}
+SOFT = {"hard": 1.0, "soft": 1.0, "temperature": 1.0}
+COMMON: dict[str, Any] = {"epochs": 6, "batch_size": 8, "learning_rate": 1e-3, "evaluations": 0, "checkpoints": 2}
 PARTS: dict[str, dict[str, Any]] = {
-    "six-layers": {
+    "three-layers": {
         "technique": "feature-based",
-        "against": [{"technique": "soft-label"}],
+        "objective": {**SOFT, "features": 1.0},
+        "against": [{"technique": "soft-label", "objective": SOFT}],
         "student": {"layers": LAYERS},
         "training": {**COMMON, "seeds": [0, 1, 2]},
     },
     "two-hops": {
         "technique": "chain",
         "hops": [{"layers": ASSISTANT}, {"layers": LAYERS}],
-        "training": {**COMMON, "seeds": [0, 1, 2]},
+        "objective": SOFT,
+        "training": {**COMMON, "seeds": [0]},
     },
     "born-again": {
         "technique": "self-distillation",
+        "objective": SOFT,
         "student": {"layers": LAYERS},
         "training": {**COMMON, "seeds": [0, 1, 2]},
     },
@@ -126,8 +129,8 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 # What two parts would train alike is trained once: the same start, records, objective and seeds.
 LENT = {
-    "two-hops": {"six-layers/label-only": "label-only", "six-layers/soft-label": "one-hop"},
-    "born-again": {"six-layers/label-only": "generation-0"},
+    "two-hops": {"three-layers/label-only": "label-only", "three-layers/soft-label": "one-hop"},
+    "born-again": {"three-layers/label-only": "generation-0"},
 }
 
 
@@ -154,18 +157,11 @@ def lend(name: str, folder: Path) -> None:
         if (folder / source).is_dir() and not (target / own).exists():
             shutil.copytree(folder / source, target / own)
     for shared in ("labels-0.jsonl", "labels-0.card.json", "teacher-answers.json", "raw-answers.json"):
-        file = folder / "six-layers" / shared
-        if name != "six-layers" and file.is_file() and (shared != "raw-answers.json" or name != "minilm"):
+        file = folder / "three-layers" / shared
+        if name != "three-layers" and file.is_file() and (shared != "raw-answers.json" or name != "minilm"):
             target.mkdir(exist_ok=True)
             if not (target / shared).exists():
                 shutil.copy(file, target / shared)
-
-
-def tell(progress: Progress) -> None:
-    """A line now and then."""
-    if progress.step in (1, progress.steps) or progress.step % 50 == 0:
-        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}, {progress.tokens_per_s:,.0f} tokens/s"
-        print(f"{progress.what}: {progress.step} of {progress.steps}{loss}", file=sys.stderr, flush=True)
 
 
 def keep_minutes(folder: Path, name: str, minutes: float) -> None:
@@ -188,32 +184,8 @@ def page(folder: Path, teacher: Path) -> str:
             threads=adapter.machine["threads"],
         )
     ]  # fmt: skip
-    for name, text in WORDS.items():
-        table = FourWay.load(folder / name / "four_way.json")
-        run = json.loads((folder / name / "run.json").read_text(encoding="utf-8"))
-        left_out = "; ".join(f"{count} x {why}" for why, count in run["material"]["left_out"].items())
-        lines = [f"- {gain}: {told_of(numbers)}" for gain, numbers in run["gains"].items()]
-        rates = [
-            f"| {arm} | {one['steps']} | {one['tokens']:,} | {one['seconds']:.0f} | {one['tokens_per_s']:,.0f} | "
-            f"{one['loss']:.3f} |"
-            for arm, one in run["trainings"].items()
-        ]
-        parts.append(
-            f"{text}\n\n`{name}.toml`, {run['material']['train']} records (left out: {left_out or 'none'}).\n\n"
-            f"{table.to_markdown()}\n\nDifferences on the same items, in points of accuracy:\n\n"
-            + "\n".join(lines)
-            + "\n\n<details><summary>Trainings</summary>\n\n| student | steps | tokens | s | tokens/s | last loss |\n"
-            "|---|---:|---:|---:|---:|---:|\n" + "\n".join(rates) + "\n\n</details>"
-        )
+    parts += [section(folder, name, text) for name, text in WORDS.items()]
     return "\n\n".join(parts) + "\n"
-
-
-def told_of(numbers: dict[str, Any]) -> str:
-    """A difference in words."""
-    low, high = (100 * bound for bound in numbers["interval"])
-    seeds = ", ".join(f"{100 * one:+.1f}" for one in numbers["by_seed"])
-    word = "better" if low > 0 else "worse" if high < 0 else "no difference can be told"
-    return f"{100 * numbers['mean']:+.1f} (95% interval {low:+.1f} to {high:+.1f}; by seed {seeds}): {word}"
 
 
 HEAD = """# Students of SmolLM2 on banking77
@@ -234,18 +206,15 @@ file.
 
 banking77: PolyAI, CC BY 4.0 (Casanueva et al. 2020)."""
 WORDS = {
-    "six-layers": """## Six of thirty layers: labels alone, soft labels, soft labels and hidden states
+    "three-layers": """## Three of thirty layers: labels alone, soft labels, soft labels and hidden states
 
-The student is every sixth layer of the teacher with its embeddings. Soft labels are 0.5 CE + 0.5 T^2 KL at T = 2;
-hidden
-states add the distance of each layer's output, through a learned projection, from the teacher's layer before the next
-one
-that was kept.""",
+The student is the first, a middle and the last layer of the teacher, with its embeddings. Soft labels add the KL from
+the teacher's distribution at T = 1 to the cross-entropy, with the same weight; hidden states add the distance of each
+layer's output, through a learned projection, from the teacher's layer before the next one that was kept.""",
     "two-hops": """## Two hops against one
 
-Thirty layers teach twelve, and those teach six; against six that the teacher teaches itself. Soft labels at T = 2 in
-every
-hop; each student is cut from its own teacher.""",
+Thirty layers teach ten, and those teach three; against three that the teacher teaches itself. Soft labels in every hop;
+each student is cut from its own teacher. One seed.""",
     "born-again": """## Born again
 
 Generation 0 learned the labels; generation 1, of the same start, learns from generation 0's soft labels.""",

@@ -392,7 +392,8 @@ class Work:
             "teachers": material.teachers, "labels_usd": material.labels_usd,
             "terms": {"verdict": material.verdict[0], "detail": material.verdict[1]},
         }  # fmt: skip
-        run = TrainRun(self.folder, target, table, trainings, gains, about, tuple(notes))
+        where = f"trained on {_machine_of(kept)} in {kept.machine['precision']}: {kept.machine['why']}"
+        run = TrainRun(self.folder, target, table, trainings, gains, about, (*notes, where))
         if self.is_main:
             part = self.folder / "student.part"
             shutil.rmtree(part, ignore_errors=True)
