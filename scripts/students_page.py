@@ -1,0 +1,52 @@
+"""What the pages of trained students share: a run as a section of Markdown, and progress as lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from distillcalc.distill.training.four_way import FourWay
+from distillcalc.distill.training.progress import Progress
+
+
+def section(folder: Path, name: str, text: str) -> str:
+    """A run's table, differences and trainings, from what it wrote."""
+    table = FourWay.load(folder / name / "four_way.json")
+    run = json.loads((folder / name / "run.json").read_text(encoding="utf-8"))
+    left_out = "; ".join(f"{count} x {why}" for why, count in run["material"]["left_out"].items())
+    lines = [f"- {gain}: {told_of(numbers)}" for gain, numbers in run["gains"].items()]
+    rates = [
+        f"| {arm} | {one['steps']} | {one['tokens']:,} | {one['seconds']:.0f} | {one['tokens_per_s']:,.0f} | "
+        f"{one['loss']:.3f} |"
+        for arm, one in run["trainings"].items()
+    ]
+    return "\n\n".join(
+        [
+            text,
+            f"`{name}.toml`, {run['material']['train']} records (left out: {left_out or 'none'}).",
+            table.to_markdown(),
+            "Differences on the same items, in points of accuracy:",
+            "\n".join(lines),
+            "<details><summary>Trainings</summary>",
+            "| student | steps | tokens | s | tokens/s | last loss |\n|---|---:|---:|---:|---:|---:|\n"
+            + "\n".join(rates),
+            "</details>",
+        ]
+    )
+
+
+def told_of(numbers: dict[str, Any]) -> str:
+    """A difference in words."""
+    low, high = (100 * bound for bound in numbers["interval"])
+    seeds = ", ".join(f"{100 * one:+.1f}" for one in numbers["by_seed"])
+    word = "better" if low > 0 else "worse" if high < 0 else "no difference can be told"
+    return f"{100 * numbers['mean']:+.1f} (95% interval {low:+.1f} to {high:+.1f}; by seed {seeds}): {word}"
+
+
+def tell(progress: Progress) -> None:
+    """A line now and then."""
+    if progress.step in (1, progress.steps) or progress.step % 50 == 0:
+        loss = "" if progress.loss is None else f", loss {progress.loss:.3f}, {progress.tokens_per_s:,.0f} tokens/s"
+        print(f"{progress.what}: {progress.step} of {progress.steps}{loss}", file=sys.stderr, flush=True)
