@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MOST_TOLD = 200  # losses of a training
-REMEMBERED = 0.2  # share of the free memory that may hold what a live teacher said
+REMEMBERED = 0.2  # share of the free memory that may hold what a live teacher said, where the training leaves it
 Report = Callable[[Progress], None]
 
 
@@ -142,15 +142,17 @@ def fit(
         here = replace(here, free_bytes=_least(here.free_bytes))
     per_process = _per_process(settings.batch_size, here.count)
     longest = max(len(s.ids) for part in (examples, validation) if part is not None for s in part.sequences)
+    memory = devices.memory_of(
+        student.model, precision=here.precision, teacher=teacher[0] if teacher else None,
+        checkpointing=settings.gradient_checkpointing,
+    )  # fmt: skip
     if settings.micro_batch is not None:
         sequences = max(n for n in range(1, min(settings.micro_batch, per_process) + 1) if per_process % n == 0)
     else:
-        memory = devices.memory_of(
-            student.model, precision=here.precision, teacher=teacher[0] if teacher else None,
-            checkpointing=settings.gradient_checkpointing,
-        )  # fmt: skip
         sequences = devices.micro_batch(memory, here.free_bytes, longest, per_process, what=student.origin)
-    plan = _Plan(place, objective, settings, seed, here, sequences, per_process, on_policy)
+    spare = devices.SAFE * here.free_bytes - memory.of(sequences * longest)
+    remembered = max(0, int(min(REMEMBERED * here.free_bytes, spare)))
+    plan = _Plan(place, objective, settings, seed, here, sequences, per_process, on_policy, remembered)
     trainer = _build(plan, student, examples, validation, teacher, targets, validation_targets, report)
     try:
         seconds = _carry_out(trainer, plan)
@@ -169,6 +171,7 @@ class _Plan:
     micro_batch: int
     per_process: int
     on_policy: float
+    remembered: int = 0  # bytes of what a live teacher said
 
     @property
     def accumulation(self) -> int:
@@ -228,8 +231,7 @@ def _build(
         lesson.vocabulary, other = paired.vocabulary, paired.other_tokens
         if wants.features or wants.attention:
             lesson.layers = layer_pairs(base, teacher[0], wants.feature_layers, student.kept_layers)
-        remembered = int(REMEMBERED * plan.machine.free_bytes)
-        runner = LiveTeacher(teacher[0].to(torch.device(plan.machine.device)), lesson, remembered)
+        runner = LiveTeacher(teacher[0].to(torch.device(plan.machine.device)), lesson, plan.remembered)
         check_head(teacher[0])
     if wants.attention:
         for model in (base, teacher[0] if teacher else None):

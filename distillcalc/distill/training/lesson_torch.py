@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Any
 
 import torch  # noqa: TID253
@@ -137,7 +137,8 @@ def teach(model: Any, lesson: Lesson, teacher_hidden_size: int | None = None) ->
     return stop
 
 
-def _taught(model: Any, lesson: Lesson, batch: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Tensor]:
+def _taught(model: Any, lesson: Lesson, batch: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The loss, and what is told of it; as a mapping that is no ``dict``, so that FSDP does not round it to 16 bits."""
     wants = lesson.objective
     options: dict[str, Any] = {"use_cache": False}
     router = _router_loss_weight(model)
@@ -193,7 +194,7 @@ def _taught(model: Any, lesson: Lesson, batch: Mapping[str, Tensor], given: Mapp
         balance = balance * batch["share"].to(balance.device)  # a mean over batches, not over tokens
         total = total + balance
         parts["router"] = balance.detach()
-    return {"loss": total, **parts}
+    return {"loss": total, "told": MappingProxyType({"loss": total.detach(), **parts})}
 
 
 def _teacher(lesson: Lesson, batch: Mapping[str, Tensor]) -> LiveTeacher | SparseTeacher | None:

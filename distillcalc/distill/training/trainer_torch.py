@@ -11,8 +11,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch  # noqa: TID253
@@ -27,7 +27,7 @@ from distillcalc.distill.training.checkpoints import PROJECTIONS
 from distillcalc.distill.training.lesson_torch import MODEL_INPUTS, Lesson, teach
 from distillcalc.distill.training.live_teacher_torch import LiveTeacher
 from distillcalc.distill.training.progress import Progress, TrainingDiverged
-from distillcalc.errors import InputError
+from distillcalc.distill.training.wrapping_torch import as_it_was, base_of, gathered, refuse_first_fsdp
 
 LESSON_INPUTS = ("shift_labels", "soft", "real", "group", "counts", "soft_weight", "teacher_ids", "teacher_logprobs",
                  "teacher_tail", "uld_student")  # fmt: skip
@@ -61,14 +61,14 @@ class StudentTrainer(SFTTrainer):
         other_tokens: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
         validation_collator: Collator | None = None, patience: int | None = None, **given: Any,
     ) -> None:  # fmt: skip
-        with _as_it_was(given["model"]):
+        with as_it_was(given["model"]):
             super().__init__(data_collator=collator, **given)
         refuse_first_fsdp(self.accelerator.state)
         self.other_tokens, self.validation_collator, self.patience = other_tokens, validation_collator, patience
         self.lesson, self.teacher, self.writer, self.on_policy = lesson, teacher, writer, on_policy
         self.names, self.report, self.validation_counts = names, report, validation_counts
         self.loss_is_scaled_for_ga = True  # a lesson's loss is a share of the whole step's
-        self.base_student = _base(self.model)
+        self.base_student = base_of(self.model)
         self.stop_teaching = teach(self.base_student, lesson, teacher_hidden_size)
         self.tokens_seen = 0
         self.began = time.monotonic()
@@ -114,12 +114,11 @@ class StudentTrainer(SFTTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The lesson's loss of one batch, as a share of the optimizer step's."""
-        parts = self._taught(model, inputs)
-        loss = parts.pop("loss")
-        if not torch.isfinite(loss):
-            terms = ", ".join(f"{name} {float(value):g}" for name, value in parts.items() if name != "right")
+        loss, told = self._taught(model, inputs)
+        if not torch.isfinite(told["loss"]):
+            terms = ", ".join(f"{name} {float(told[name]):g}" for name in told if name not in ("loss", "right"))
             raise self._diverged(inputs["sample"].tolist(), terms)
-        for name, value in parts.items():
+        for name, value in told.items():
             self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
         # DDP and FSDP take the mean over processes of what is a share of the whole.
         return loss * self.accelerator.num_processes
@@ -154,7 +153,8 @@ class StudentTrainer(SFTTrainer):
         losses = [math.inf if math.isnan(loss) else loss for loss in losses]
         return len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
-    def _taught(self, model: Any, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _taught(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss, and its terms as numbers."""
         given = {name: inputs[name] for name in LESSON_INPUTS if name in inputs}
         given["share"] = inputs.get("share", torch.tensor(1.0))
         if self.teacher is not None:
@@ -163,8 +163,8 @@ class StudentTrainer(SFTTrainer):
                 given |= {name: inputs[name] for name in ("uld_student",)}
             given |= self.teacher.read(inputs)
         plain = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-        parts: dict[str, Tensor] = model(**plain, lesson_inputs=given)
-        return parts
+        found = model(**plain, lesson_inputs=MappingProxyType(given))  # no dict: FSDP would round what is in it
+        return found["loss"], found["told"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the terms of the loss, means over the steps since the last time."""
@@ -191,8 +191,8 @@ class StudentTrainer(SFTTrainer):
                 ready = self._prepare_inputs(batch) | {"counts": counts, "share": torch.tensor(share)}
                 ready["sample"] = ready["sample"] + len(self.names)  # other sequences than the training's
                 with self.compute_loss_context_manager():
-                    found = self._taught(self.model, ready)
-                for name, value in found.items():
+                    _, told = self._taught(self.model, ready)
+                for name, value in told.items():
                     sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.float() * counted
         sums = self._over_processes(sums)
         self.model.train()
@@ -229,7 +229,7 @@ class StudentTrainer(SFTTrainer):
             return
         model = self.accelerator.unwrap_model(self.model)
         if state is not None:
-            model = _gathered(model, state)
+            model = gathered(model, state)
         if hasattr(model, "merge_and_unload"):
             model = model.merge_and_unload()
         model.config.use_cache = True
@@ -269,60 +269,6 @@ class _Order(torch.utils.data.Sampler):
         epoch = int((self.trainer.state.epoch or 0.0) + 1e-6)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
-
-
-def refuse_first_fsdp(state: Any) -> None:
-    """Refuse the first FSDP, accelerate's default: its flat weights cannot be held here against whole ones.
-
-    Raises
-    ------
-    InputError
-        If accelerate was asked for it.
-    """
-    plugin = getattr(state, "fsdp_plugin", None)
-    if plugin is not None and plugin.fsdp_version == 1:
-        raise InputError("weights are sharded by FSDP2 here: accelerate launch --use_fsdp --fsdp_version 2 ...")
-
-
-def _base(model: Any) -> Any:
-    """The student without its adapters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _gathered(model: Any, state: Mapping[str, Tensor]) -> Any:
-    """A model on one process alone, of weights that were gathered there: what is sharded waits for the others."""
-    from transformers import AutoModelForCausalLM
-
-    base = _base(model)
-    with torch.device("meta"):
-        whole = AutoModelForCausalLM.from_config(base.config)
-        if base is not model:
-            from peft import get_peft_model
-
-            whole = get_peft_model(whole, model.peft_config["default"], low_cpu_mem_usage=True)
-    whole.load_state_dict(state, strict=False, assign=True)
-    _base(whole).tie_weights()
-    left = [name for name, parameter in whole.named_parameters() if parameter.is_meta]
-    if left:
-        raise RuntimeError(f"the gathered weights lack {left}")
-    _base(whole).generation_config = base.generation_config
-    return whole
-
-
-@contextmanager
-def _as_it_was(model: Any) -> Iterator[None]:
-    """Take back what SFTTrainer does to a model: its own forward, and router logits in every answer."""
-    base = _base(model)
-    config, forward = base.config.get_text_config(), base.__dict__.get("forward")
-    router = getattr(config, "output_router_logits", None)
-    try:
-        yield
-    finally:
-        base.__dict__.pop("forward", None)
-        if forward is not None:
-            base.forward = forward
-        if router is not None:
-            config.output_router_logits = router
 
 
 class _Steps(TrainerCallback):

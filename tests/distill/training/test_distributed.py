@@ -95,12 +95,22 @@ FSDP = ["hard", "features", "moe", "adapters", "features-stopped", "patience"]
 def fsdp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fsdp")
     done = launch(
-        folder, [*FSDP, "on-policy"], "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy",
+        folder, [*FSDP, "coarse", "on-policy"], "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy",
         "TRANSFORMER_BASED_WRAP", "--fsdp_state_dict_type", "SHARDED_STATE_DICT",
     )  # fmt: skip
     assert done.returncode != 0
     assert "InputError: the student cannot write while its weights are sharded (FSDP)" in done.stderr
     return folder
+
+
+def test_sixteen_bits_round_no_loss_and_no_soft_label(alone: Path, fsdp: Path) -> None:
+    """FSDP casts what goes into a model and comes out of it to 16 bits; labels, and what is told of a loss, stay."""
+    ours, theirs = Fitted.load(fsdp / "coarse"), Fitted.load(alone / "coarse")
+    assert ours is not None
+    assert theirs is not None
+    assert tiny.curve(ours) == pytest.approx(tiny.curve(theirs), abs=0.03)
+    told = torch.tensor([[told["eval_loss"], told["eval_soft"], told["eval_features"]] for told in ours.evaluations])
+    assert not torch.any(told.bfloat16().float() == told)
 
 
 @pytest.mark.parametrize("name", FSDP)
@@ -136,7 +146,7 @@ def test_parts_of_a_batch_divide_what_a_process_has(tmp_path: Path, monkeypatch:
 
 
 def test_the_first_fsdp_is_refused() -> None:
-    from distillcalc.distill.training.trainer_torch import refuse_first_fsdp
+    from distillcalc.distill.training.wrapping_torch import refuse_first_fsdp
 
     with pytest.raises(InputError, match="--fsdp_version 2"):
         refuse_first_fsdp(SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1)))

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from distillcalc.distill.training.devices import SAFE, memory_of
 from distillcalc.distill.training.examples import Examples, Sequence_
 from distillcalc.distill.training.fit import Fitted, _Plan
 from distillcalc.distill.training.progress import OutOfMemory, Progress, TrainingDiverged
@@ -320,6 +321,31 @@ def test_a_remembering_teacher_takes_no_validation_sequence_for_one_of_the_train
     for told in fitted.evaluations:  # all the same sequences, and a student that does not move
         for name in ("loss", "soft", "features"):
             assert told[f"eval_{name}"] == pytest.approx(fitted.losses[0][name], abs=1e-5)
+
+
+def test_what_the_teacher_said_is_kept_where_the_training_leaves_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distillcalc.distill.training import devices, live_teacher_torch
+
+    granted: list[int] = []
+
+    class Noted(live_teacher_torch.LiveTeacher):
+        def __init__(self, model: Any, lesson: Any, memory_bytes: int = 0) -> None:
+            granted.append(memory_bytes)
+            super().__init__(model, lesson, memory_bytes)
+
+    monkeypatch.setattr(live_teacher_torch, "LiveTeacher", Noted)
+    by, data = teacher(), tiny.examples()
+    longest = max(len(s.ids) for s in data.sequences)
+    needed = memory_of(tiny.llama(), precision="fp32", teacher=by[0]).of(8 * longest)
+    for place, free in enumerate((int(needed / SAFE) + 1_000, int(needed), int(4 * needed))):
+        monkeypatch.setattr(devices, "machine", lambda precision, free=free: tiny.machine(free_bytes=free))
+        tiny.train(
+            tiny.llama(), data, tmp_path / str(place), objective=SOFT, teacher=by, settings={"steps": 1}
+        )  # fmt: skip
+    assert granted[0] == int(SAFE * (int(needed / SAFE) + 1_000) - needed)  # what is left of .85
+    assert granted[1:] == [0, int(0.2 * int(4 * needed))]  # nothing is left; and never more than a fifth
 
 
 def test_patience_keeps_the_best_weights(tmp_path: Path) -> None:

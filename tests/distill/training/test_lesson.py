@@ -139,5 +139,5 @@ def test_a_chunk_of_logits_at_a_time_changes_nothing() -> None:
         with torch.no_grad():
             found.append(model(**given, lesson_inputs=batch | {"share": torch.tensor(1.0)}))
         stop()
-    assert float(found[0]["loss"]) == pytest.approx(float(found[1]["loss"]), rel=2e-6)
-    assert int(found[0]["right"]) == int(found[1]["right"])
+    assert float(found[0]["told"]["loss"]) == pytest.approx(float(found[1]["told"]["loss"]), rel=2e-6)
+    assert int(found[0]["told"]["right"]) == int(found[1]["told"]["right"])

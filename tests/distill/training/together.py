@@ -33,6 +33,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "adapters": lambda: {"lora": Lora(rank=4), **_taught(hard=0.5, soft=0.5, features=1.0)},
     "on-policy": lambda: {"on_policy": 1.0, **_taught(hard=0.0, soft=1.0, max_new_tokens=6)},
     "uld": lambda: _uld(),
+    "coarse": lambda: {"settings": {"precision": "bf16"}, **_taught(hard=0.5, soft=0.5, features=1.0)},
     "features-stopped": lambda: CASES["features"]() | {"settings": {"checkpoints": 4}},
     "patience": lambda: {"settings": {"evaluations": 4, "patience": 1, "learning_rate": 0.1}},
     "diverges": lambda: {"settings": {"learning_rate": 1e20}},
@@ -85,6 +86,8 @@ def shard_on_cpus() -> None:
 
     def init(self: Any, *given: Any, fsdp_plugin: Any = None, **more: Any) -> None:
         plain(self, *given, fsdp_plugin=fsdp_plugin, **more)
+        if fsdp_plugin is not None and self._mixed_precision != "no":
+            fsdp_plugin.set_mixed_precision(self._mixed_precision)
         self.fsdp_plugin = fsdp_plugin or getattr(self, "fsdp_plugin", None)
         if self.fsdp_plugin is not None:
             self.distributed_type = DistributedType.FSDP
