@@ -44,8 +44,9 @@ class Arm:
 def arms_of(recipe: Recipe) -> tuple[Arm, ...]:
     """The students that a recipe trains, each after those that teach it.
 
-    All of them see the same records for as many steps; on labels alone means the teacher's texts as hard labels, by
-    the same start.
+    All of them learn from the same records for as long as ``training`` says; on labels alone means from the teacher's
+    texts as hard labels, from the same start. A technique that makes two sequences of a record learns from more tokens
+    in an epoch than the others: ``training.tokens`` gives all as many.
     """
     wants, start = recipe.objective, recipe.student
     labels = Objective(hard=1.0, soft=0.0)

@@ -319,7 +319,8 @@ class Recipe(Strict):
     task : the task that was labelled (``[task]``, or ``task_file``, a file of ``distillcalc label``).
     hops : of a chain: the assistants and, last, the student. generations : of self-distillation.
     compare : also train the student on the labels alone, for the four-way table.
-    against : other techniques that are trained on the same records, for as many tokens.
+    against : other techniques that are trained on the same records, by the same ``training``; with its ``tokens`` on as
+        many.
     use : what the student is for; the teacher's terms are checked by it.
     """
 
