@@ -19,9 +19,13 @@ from transformers import AutoModelForCausalLM
 from distillcalc.catalog import Catalog
 from distillcalc.distill.records import Origin, Record
 from distillcalc.distill.task import Task
+from distillcalc.distill.training.examples import make_examples
 from distillcalc.distill.training.local_teacher import quiet
+from distillcalc.distill.training.material import Material
 from distillcalc.distill.training.progress import Progress
-from distillcalc.distill.training.run import TrainRun, train
+from distillcalc.distill.training.recipe import Recipe
+from distillcalc.distill.training.run import TrainRun, Work, train
+from distillcalc.distill.training.students import Student
 from distillcalc.errors import InputError
 from tests.distill.training import tiny
 from tests.distill.training.making import (
@@ -34,6 +38,7 @@ from tests.distill.training.making import (
     rows,
     saved,
     taught,
+    tokenizer,
     with_logprobs,
 )
 
@@ -285,6 +290,24 @@ def test_soft_labels_of_an_api_are_counted_over_all_records(place: Path) -> None
     dataset([*(with_logprobs(r) for r in records(3, seed=5)), *records(9, seed=6)], place / "fewer.jsonl")
     with pytest.raises(InputError, match="3 of 12 records have soft labels"):
         run(place, name="api-none", **asked, data={"train": ["fewer.jsonl"]})
+
+
+def test_soft_labels_of_validation_records_are_their_own(tmp_path: Path) -> None:
+    found = [with_logprobs(r) for r in records(8)]
+    parts = [[r for r in found if r.answer == answer] for answer in ("yes", "no")]
+    train_on, validate_on = (make_examples(part, tokenizer()) for part in parts)
+    plain: dict[str, Any] = {"name": "r", "technique": "soft-label", "task": {"labels": ["yes", "no"]}, **API,
+                             "data": {"train": ["a"]}}  # fmt: skip
+    work = Work(
+        Recipe.model_validate({k: v for k, v in plain.items() if v is not None}), tmp_path, None, Catalog.load()
+    )
+    of_train, of_validation = work.api_targets(
+        Student(None, tokenizer(), ""), train_on, validate_on, Material(tuple(parts[0]), tuple(parts[1]), None)
+    )
+    for of, answer in ((of_train, "yes"), (of_validation, "no")):
+        for number in range(4):
+            ids, logprobs, *_ = of(number)
+            assert tokenizer().decode(ids[0, logprobs[0].argmax()]) == answer
 
 
 def test_patience_keeps_the_best_weights(place: Path) -> None:
