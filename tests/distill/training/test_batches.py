@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from distillcalc.distill.training.batches import ALL, SOFT, Collator
 from distillcalc.errors import InputError
 from tests.distill.training import tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 ROW = {"input_ids": [7, 8, 9, 5, 2], "labels": [-100, -100, 9, 5, 2], "sample": 3, "group": 0}
 SHORT = {"input_ids": [4, 2], "labels": [-100, 2], "sample": 0, "group": 1}

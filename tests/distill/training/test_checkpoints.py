@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from distillcalc.distill.training import checkpoints
 from distillcalc.distill.training.recipe import Objective
 from tests.distill.training import killed, tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 # Where each is taken up again: the last checkpoint before it died.

@@ -16,6 +16,7 @@ from distillcalc.distill.training.devices import CHUNK_BYTES, SAFE, Memory, memo
 from distillcalc.distill.training.progress import OutOfMemory
 from distillcalc.distill.training.recipe import Lora
 from tests.distill.training import tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 GIB = 2**30
 

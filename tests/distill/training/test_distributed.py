@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from distillcalc.distill.training.fit import Fitted
 from distillcalc.errors import InputError
 from tests.distill.training import tiny, together
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 TERMS = ("loss", "hard", "soft", "features", "router", "grad_norm", "learning_rate")

@@ -23,6 +23,7 @@ from distillcalc.distill.training.recipe import Lora, Objective, Settings, Stude
 from distillcalc.distill.training.students import start_student
 from distillcalc.errors import InputError
 from tests.distill.training import tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 SOFT = Objective(hard=0.5, soft=0.5, temperature=2.0)
 FEATURES = Objective(hard=0.5, soft=0.5, soft_on="all", features=1.0)

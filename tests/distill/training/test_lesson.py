@@ -14,6 +14,7 @@ from distillcalc.distill.training.lesson_torch import Lesson, teach
 from distillcalc.distill.training.losses_torch import divergence
 from distillcalc.distill.training.recipe import Objective
 from tests.distill.training import tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 STILL = {"steps": 1, "micro_batch": 4}
 

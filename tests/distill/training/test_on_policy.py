@@ -17,6 +17,7 @@ from distillcalc.distill.training.recipe import Lora, Objective
 from distillcalc.distill.training.writing_torch import student_writes
 from distillcalc.errors import InputError
 from tests.distill.training import tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 GKD = Objective(hard=0.0, soft=1.0, divergence="jsd", max_new_tokens=8)
 

@@ -17,6 +17,7 @@ from distillcalc.distill.training.pairing import OtherTokens, layer_pairs, pair,
 from distillcalc.distill.training.recipe import Objective
 from distillcalc.errors import InputError
 from tests.distill.training import tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 SOFT = Objective(hard=0.5, soft=0.5)
 ULD = Objective(hard=0.5, soft=0.5, divergence="uld")

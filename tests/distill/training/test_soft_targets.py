@@ -16,6 +16,7 @@ from distillcalc.distill.training.recipe import Objective
 from distillcalc.distill.training.soft_targets import from_records, stored
 from distillcalc.errors import InputError
 from tests.distill.training import tiny
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 SOFT = Objective(hard=0.3, soft=0.7, temperature=2.0)
 ALL = 300  # the whole vocabulary

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import gc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import trl.trainer.sft_trainer  # noqa: F401
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -21,7 +24,6 @@ from distillcalc.distill.training.fit import Fitted, fit
 from distillcalc.distill.training.recipe import Lora, Objective, Settings
 from distillcalc.distill.training.students import Student, with_lora
 
-torch.set_num_threads(1)  # of models this small, threads cost more than they bring
 gc.freeze()  # what is imported stays: a training collects garbage, which would else take longer than the training
 
 END, START, PAD = "<|end|>", "<|start|>", "<|pad|>"
@@ -35,6 +37,24 @@ ANSWERS = (
     "maybe",
     "a long answer that goes on and on, far beyond all the others",
 )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One thread: of models this small, more cost more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The tests of a module that imports it run so."""
+    with alone():
+        yield
 
 
 @cache
@@ -149,7 +169,8 @@ def train(
     """One training of a copy of a model."""
     wants = Settings(**(PLAIN | (settings or {})))
     learns = model if isinstance(model, Student) else student(model, lora=lora)
-    return fit(learns, data, folder, objective=objective, settings=wants, **given)
+    with alone():
+        return fit(learns, data, folder, objective=objective, settings=wants, **given)
 
 
 def curve(fitted: Fitted, name: str = "loss") -> list[float]:
