@@ -13,6 +13,7 @@ from distillcalc.errors import InputError
 
 FILE = "recipe.json"
 CHANGES_NOTHING = {"costs", "accept_unclear_terms", "use", "task", "task_file"}  # the task is held apart from its file
+HOW_IT_FITS = {"micro_batch", "gradient_checkpointing"}  # of the settings: the same student, in less memory
 BLOCKS, BLOCK = 64, 64 * 1024  # of a file of weights that are read: all of it would take seconds a gigabyte
 ABOUT_A_MODEL = ("config.json", "adapter_config.json", "tokenizer.json", "*.safetensors")
 
@@ -63,6 +64,8 @@ def _asked(recipe: Recipe) -> dict[str, Any]:
     """What a recipe asks for, with what files hold in place of their names."""
     plain: dict[str, Any] = recipe.model_dump(mode="json", exclude=CHANGES_NOTHING)
     plain["task"] = recipe.asked.model_dump(mode="json", exclude={"use", "student", "student_host"})
+    for name in HOW_IT_FITS:
+        del plain["training"][name]
     data = plain["data"]
     for name in ("train", "inputs"):
         data[name] = [signature(file) for file in data[name]]

@@ -46,9 +46,9 @@ def is_main_process() -> bool:
 
 def process() -> int:
     """The number of this process, where several train together."""
-    from accelerate import PartialState
+    from distillcalc.distill.training.devices import processes
 
-    return int(PartialState().process_index)
+    return int(processes().process_index)
 
 
 @dataclass
@@ -106,9 +106,9 @@ class Work:
     @property
     def processes(self) -> int:
         """How many train together."""
-        from accelerate import PartialState
+        from distillcalc.distill.training.devices import processes
 
-        return int(PartialState().num_processes)
+        return int(processes().num_processes)
 
     @property
     def is_main(self) -> bool:
@@ -116,9 +116,9 @@ class Work:
 
     def alone_first(self, work: Callable[[], Any]) -> Any:
         """What writes files is done by the main process first; the others find them done."""
-        from accelerate import PartialState
+        from distillcalc.distill.training.devices import processes
 
-        with PartialState().main_process_first():
+        with processes().main_process_first():
             return work()
 
     def tell(self, what: str, done: int, total: int) -> None:

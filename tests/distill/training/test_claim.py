@@ -39,6 +39,8 @@ def test_the_same_recipe_goes_on(place: Path) -> None:
     claim(place / "run", recipe(place))
     claim(place / "run", recipe(place, costs={"usd_per_hour": 1.0}, use={"kind": "classifier"}))
     claim(place / "run", recipe(place, accept_unclear_terms=True))
+    # What the out-of-memory message advises makes the same student.
+    claim(place / "run", recipe(place, training={"micro_batch": 2, "gradient_checkpointing": True}))
     assert (place / "run" / FILE).read_text() == before
 
 
