@@ -16,6 +16,7 @@ from distillcalc.distill.training.local_teacher import quiet
 from distillcalc.distill.training.progress import Progress
 from distillcalc.errors import InputError
 from tests.distill.training.making import dataset, jsonl, llama, recipe_file, records, rows, saved, taught
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_a_process_prints_the_table_and_one_line_of_json(place: Path) -> None:
     recipe = recipe_file(place, technique="soft-label", student={"layers": 1}, costs={"usd_per_hour": 2.0})
     done = subprocess.run(
         [sys.executable, "-m", "distillcalc", "train", recipe.name, "--json", "--figure", "quality.png"],
-        capture_output=True, text=True, timeout=120, cwd=place, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True, text=True, timeout=300, cwd=place, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     line, rest = done.stdout.split("\n", 1)
@@ -71,7 +72,7 @@ def test_what_is_wrong_is_told_in_a_sentence_and_2(place: Path) -> None:
     recipe_file(place, name="wrong", technique="chain", student=None)
     done = subprocess.run(
         [sys.executable, "-m", "distillcalc", "train", "wrong.toml", "--json"],
-        capture_output=True, text=True, timeout=120, cwd=place, check=False,
+        capture_output=True, text=True, timeout=300, cwd=place, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert "a chain has an assistant and a student, two hops at least. Got 0" in " ".join(done.stderr.split())

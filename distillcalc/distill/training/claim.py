@@ -114,12 +114,13 @@ def _blocks(file: Path, *, whole: bool = False) -> str:
 def _differences(known: Any, asked: Any, said: Any, at: str = "") -> Iterator[str]:
     """Names of what is not the same in two mappings of plain values.
 
-    What an older version did not know is what it is by default: no difference, unless the recipe has said it.
+    What an older version did not know is what it is by default: no difference, unless the recipe has said it. What is
+    not asked any more makes none.
     """
     if isinstance(known, Mapping) and isinstance(asked, Mapping):
         told = said if isinstance(said, Mapping) else {}
         for name in known.keys() | asked.keys():
-            if name in known or name in told:
+            if name in asked and (name in known or name in told):
                 where = f"{at}.{name}" if at else str(name)
                 yield from _differences(known.get(name), asked.get(name), told.get(name), where)
     elif known != asked:

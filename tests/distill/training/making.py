@@ -18,8 +18,6 @@ from distillcalc.distill.records import Dataset, Origin, Record, TopLogprobs
 from distillcalc.distill.task import Task
 from distillcalc.distill.training.examples import make_examples
 
-torch.set_num_threads(1)  # of models this small, threads cost more than they bring
-
 THINGS = (
     "apple river stone window garden paper candle bottle mirror ladder basket hammer pillow ticket engine button "
     "letter butter finger summer winter dinner doctor lawyer singer driver farmer painter soldier teacher number "
@@ -86,6 +84,8 @@ def llama(layers: int = 4, hidden: int = 32, seed: int = 0, **more: Any) -> Any:
 
 def taught(model: Any, learnt: Iterable[Record], steps: int = 40, batch: int = 16) -> Any:
     """The model after a few steps on records: it then answers in the task's words, and stops."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of models this small, more cost more than they bring
     sequences = make_examples(learnt, tokenizer()).sequences
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for step in range(steps):
@@ -99,6 +99,7 @@ def taught(model: Any, learnt: Iterable[Record], steps: int = 40, batch: int = 1
         torch.nn.functional.cross_entropy(logits, wanted).backward()
         optimizer.step()
         optimizer.zero_grad()
+    torch.set_num_threads(threads)
     return model.eval()
 
 

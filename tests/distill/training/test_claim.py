@@ -87,6 +87,7 @@ def test_a_field_that_an_older_version_did_not_know_is_at_its_default(place: Pat
     file = place / "run" / FILE
     known = json.loads(file.read_text())
     del known["asked"]["training"]["packing"]
+    known["asked"]["training"]["gradient_checkpointing"] = True  # was asked once
     file.write_text(json.dumps(known))
     claim(place / "run", recipe(place))
     claim(place / "run", recipe(place, training={"packing": False}))

@@ -41,6 +41,7 @@ from tests.distill.training.making import (
     tokenizer,
     with_logprobs,
 )
+from tests.distill.training.tiny import one_thread  # noqa: F401
 
 gc.freeze()  # what is imported stays: a training collects garbage, which would else take longer than the training
 
@@ -221,7 +222,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, place: Path) 
         "    if progress.what.startswith('student: soft'): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"train({str(recipe)!r}, runs={str(tmp_path / 'runs')!r}, report=report)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False)
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     folder = tmp_path / "runs" / "run"
     before = stamps(folder)
@@ -347,7 +348,7 @@ def test_sequences_beyond_the_students_context_are_left_out(place: Path) -> None
 def test_without_evaluation_items_there_is_no_table(place: Path) -> None:
     made = run(place, name="blind", data={"evaluation": None})
     assert (made.table, made.gains) == (None, {})
-    assert str(made) == "no evaluation items, so no table"
+    assert str(made) == "\n".join(["no evaluation items, so no table", *made.notes])
     assert (place / "runs" / "blind" / "student" / "model.safetensors").is_file()
     assert not (place / "runs" / "blind" / "four_way.json").exists()
 
