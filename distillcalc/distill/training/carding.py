@@ -56,7 +56,7 @@ def card_facts(recipe: Recipe, run: TrainRun, fitted: Fitted, material: Material
         task=task.name,
         pipeline="text-classification" if recipe.technique == "classifier" else "text-generation",
         base_model=PurePath(base).name if Path(base).is_dir() else base,
-        recipe=recipe.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+        recipe=recipe.to_dict(),
         datasets=material.cards,
         used={"train": len(material.train), "validation": len(material.validation)},
         terms=material.terms,
