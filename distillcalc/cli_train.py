@@ -79,6 +79,7 @@ class _Bars:
     def __init__(self) -> None:
         self._bar: Any = None
         self._what = ""
+        self._tenth = -1
 
     def __enter__(self) -> _Bars:
         return self
@@ -92,13 +93,15 @@ class _Bars:
             self._bar = None
 
     def update(self, progress: Progress) -> None:
-        """Show how far it is."""
+        """Show how far it is; where nobody looks, a line at the start and at each tenth."""
         if progress.what != self._what:
             self._close()
-            self._what = progress.what
-            if not sys.stderr.isatty():
-                print(f"{progress.what}: {progress.steps:,}", file=sys.stderr, flush=True)
+            self._what, self._tenth = progress.what, -1
         if not sys.stderr.isatty():
+            tenth = 10 * progress.step // max(progress.steps, 1)
+            if tenth > self._tenth:
+                self._tenth = tenth
+                print(in_words(progress), file=sys.stderr, flush=True)
             return
         from tqdm import tqdm
 
@@ -110,3 +113,12 @@ class _Bars:
         self._bar.update(0)
         if progress.step >= progress.steps:
             self._close()
+
+
+def in_words(progress: Progress) -> str:
+    """How far something is, in a line: steps, and of a training loss, tokens/s and time left."""
+    words = f"{progress.what}: {progress.step:,} of {progress.steps:,}"
+    if progress.loss is None:
+        return words
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    return f"{words}, loss {progress.loss:.3f}, {progress.tokens_per_s:,.0f} tokens/s, {minutes}:{seconds:02} left"

@@ -42,7 +42,8 @@ def test_a_process_prints_the_table_and_one_line_of_json(place: Path) -> None:
     assert [entry["role"] for entry in told["table"]["entries"]] == ["teacher", "raw", "label-only", "distilled"]
     assert told["student"] == "runs/run/student"
     for words in (
-        "colours: accuracy on 4 human-labelled items", "student: soft labels, seed 0: 2", "wrote runs/run/student",
+        "colours: accuracy on 4 human-labelled items",
+        "student: soft labels, seed 0: 2 of 2, loss", "wrote runs/run/student",
         "wrote quality.png", "1,000 items",
     ):  # fmt: skip
         assert words in done.stderr
@@ -59,7 +60,7 @@ def test_the_table_goes_to_stdout_without_json(place: Path, monkeypatch: pytest.
     assert done.exit_code == 0
     assert done.stdout.startswith("colours: accuracy on 4 human-labelled items")
     assert "wrote elsewhere/plain/student" in done.stdout
-    assert "student trained on the teacher's text, seed 0: 2" in done.stderr
+    assert "student trained on the teacher's text, seed 0: 2 of 2, loss" in done.stderr
 
 
 def refused(place: Path, *arguments: str) -> str:
@@ -116,9 +117,12 @@ def test_a_bar_where_a_person_looks(capsys: pytest.CaptureFixture[str], monkeypa
     assert "nan" not in told.err
 
 
-def test_a_line_for_each_thing_where_nobody_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_at_each_tenth_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
     with _Bars() as bars:
-        for step in range(1, 4):
-            bars.update(Progress(step, 3, 0.5, 1.0, 1.0, "one"))
+        for step in range(1, 41):
+            bars.update(Progress(step, 40, 0.5, 1234.0, 61.0, "one"))
         bars.update(Progress(1, 1_000, None, 1.0, 1.0, "two"))
-    assert capsys.readouterr().err == "one: 3\ntwo: 1,000\n"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "one: 1 of 40, loss 0.500, 1,234 tokens/s, 1:01 left"
+    assert [line.split(",")[0] for line in lines[1:]] == [*(f"one: {n} of 40" for n in range(4, 41, 4)), "two: 1 of 1"]
+    assert lines[-1] == "two: 1 of 1,000"

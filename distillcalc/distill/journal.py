@@ -88,7 +88,7 @@ class Journal:
                     torn.write(old.read())
                 os.ftruncate(descriptor, whole)
             os.fsync(descriptor)
-            _sync_folder(file.parent)
+            sync_folder(file.parent)
         except BaseException:
             os.close(descriptor)
             raise
@@ -247,7 +247,10 @@ def _hold(descriptor: int, file: Path) -> None:
         raise InputError(f"another process is working on this run ({file.parent}). Wait for it, or stop it") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk; Windows has no such thing."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

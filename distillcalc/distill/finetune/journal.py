@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from distillcalc.distill.journal import sync_folder
 from distillcalc.errors import InputError
 
 PLAN = "plan.json"
@@ -84,7 +85,7 @@ class RunFolder:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(self.path / PLAN)
-        self._sync_folder()
+        sync_folder(self.path)
 
     def note(self, event: str, **facts: Any) -> dict[str, Any]:
         """Add one line to the journal, on the disk when this returns."""
@@ -104,7 +105,7 @@ class RunFolder:
         finally:
             os.close(handle)
         if new:
-            self._sync_folder()
+            sync_folder(self.path)
         return line
 
     def lines(self) -> list[dict[str, Any]]:
@@ -130,15 +131,6 @@ class RunFolder:
         return next(
             (line for line in newest_first if all(line.get(key) == value for key, value in wanted.items())), None
         )
-
-    def _sync_folder(self) -> None:
-        if os.name == "nt":  # no such thing there
-            return
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _lock(handle: int, path: Path) -> None:

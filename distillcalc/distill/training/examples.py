@@ -94,6 +94,11 @@ class Examples:
         )
 
 
+def ids_of(*parts: Examples | None) -> frozenset[int]:
+    """Every token id in some examples."""
+    return frozenset(i for part in parts if part is not None for s in part.sequences for i in s.ids)
+
+
 def make_examples(
     records: Iterable[Record],
     tokenizer: Any,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillcalc.distill.training import checkpoints, devices
 from distillcalc.distill.training.batches import Collator, Targets
-from distillcalc.distill.training.examples import Examples
+from distillcalc.distill.training.examples import Examples, ids_of
 from distillcalc.distill.training.fit_checks import RESULT, claim, refuse_contradictions
 from distillcalc.distill.training.progress import Progress
 from distillcalc.distill.training.prompting import padding_id
@@ -227,7 +227,7 @@ def _build(
             raise InputError(
                 "the objective asks for the teacher's distributions: give its weights, or stored soft labels"
             )
-        paired = pair(student, teacher, wants)
+        paired = pair(student, teacher, wants, ids_of(examples, validation))
         lesson.vocabulary, other = paired.vocabulary, paired.other_tokens
         if wants.features or wants.attention:
             lesson.layers = layer_pairs(base, teacher[0], wants.feature_layers, student.kept_layers)

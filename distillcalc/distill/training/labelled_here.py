@@ -13,41 +13,34 @@ from distillcalc.distill.training.claim import digest, signature
 from distillcalc.distill.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from distillcalc.distill.training.local_teacher import LocalTeacher, SoftLabels
+    from distillcalc.distill.training.local_teacher import LocalTeacher
 
 
 def labelled_here(
-    file: str, recipe: Recipe, task: Task, teacher: LocalTeacher, kept: Path, soft: bool, limit: int | None,
+    file: str, recipe: Recipe, task: Task, teacher: LocalTeacher, kept: Path, limit: int | None,
     report: Callable[[str, int, int], None] | None,
-) -> tuple[Dataset, SoftLabels | None]:  # fmt: skip
+) -> Dataset:  # fmt: skip
     """Answers of the teacher here to a file's rows, from the run's folder where they are there already.
 
     Parameters
     ----------
-    kept : file of the answers; their probabilities lie beside it.
-    soft : also take the teacher's probabilities of the labels.
+    kept : file of the answers.
     limit : only so many rows from the start.
     report : told what is done, how much of it, and of how much.
     """
-    from distillcalc.distill.training.local_teacher import SoftLabels, label_locally
+    from distillcalc.distill.training.local_labels import label_locally
 
-    beside, longest = kept.with_suffix(".npz"), recipe.objective.max_new_tokens
     mark = _mark(file, recipe, task, limit)
-    if kept.is_file() and card_file(kept).is_file() and (not soft or beside.is_file()):
+    if kept.is_file() and card_file(kept).is_file():
         known = Dataset.load(kept)
         if known.card.get("made_of", mark) == mark:  # else of other rows, or by another teacher
-            return known, SoftLabels.load(beside) if soft else None
+            return known
     rows = Rows(file, recipe.data.id, None, limit)
     told = None if report is None else (lambda done, total: report("the teacher labels", done, total))
-    found: SoftLabels | None = None
-    if soft:
-        made, found = label_locally(teacher, task, rows, max_new_tokens=longest, soft=True, progress=told)
-        found.save(beside)
-    else:
-        made = label_locally(teacher, task, rows, max_new_tokens=longest, progress=told)
+    made = label_locally(teacher, task, rows, max_new_tokens=recipe.objective.max_new_tokens, progress=told)
     made = Dataset(made.records, {**made.card, "made_of": mark})
     made.save(kept)
-    return made, found
+    return made
 
 
 def _mark(file: str, recipe: Recipe, task: Task, limit: int | None) -> str:

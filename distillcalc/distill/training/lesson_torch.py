@@ -165,10 +165,6 @@ def _taught(model: Any, lesson: Lesson, batch: Mapping[str, Tensor], given: Mapp
         here = soft | (labels != IGNORED)
         # The teacher speaks of the soft positions alone; of what is left, rows without either weight are not computed.
         soft_weights = torch.where(soft, wants.soft / counts[SOFT].float(), 0.0)[here]
-        if "soft_weight" in batch:
-            scale = torch.zeros(soft.shape, device=flat.device)
-            scale[soft] = batch["soft_weight"].float()
-            soft_weights = soft_weights * scale[here]
         made = head_loss(
             flat[here], head_of(model), labels[here], hard_weights[here], soft_weights=soft_weights,
             teacher=_spread(taught_by, soft[here]), kind=wants.divergence, beta=wants.beta, alpha=wants.alpha,  # type: ignore[arg-type]

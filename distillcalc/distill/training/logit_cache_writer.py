@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from distillcalc.distill.journal import Journal, entries
+from distillcalc.distill.journal import Journal, entries, sync_folder
 from distillcalc.distill.training.logit_cache_files import (
     HEADER,
     JOURNAL,
@@ -24,7 +24,6 @@ from distillcalc.distill.training.logit_cache_files import (
     Header,
     Settings,
     note_of,
-    sync_folder,
     write_synced,
 )
 from distillcalc.errors import InputError

@@ -21,7 +21,7 @@ from distillcalc.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     from distillcalc.catalog import Catalog
-    from distillcalc.distill.training.local_teacher import LocalTeacher, SoftLabels
+    from distillcalc.distill.training.local_teacher import LocalTeacher
 
 FEWEST = 2  # records to learn from
 FEWEST_TO_SPLIT = 10  # below, none are set aside for validation
@@ -35,7 +35,6 @@ class Material:
     ----------
     train, validation : records to learn from; to choose when to stop.
     items : held-out and labelled by people; None where the recipe names none.
-    soft_labels : the teacher's probabilities of the labels, where they were taken here.
     left_out : records that are not learnt from, by reason.
     labels_usd : what the labels cost; None where no dataset says.
     terms : rows of terms that apply, with verdicts. verdict : the strictest, and why.
@@ -46,7 +45,6 @@ class Material:
     train: tuple[Record, ...]
     validation: tuple[Record, ...]
     items: Items | None
-    soft_labels: SoftLabels | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     labels_usd: float | None = None
     terms: tuple[dict[str, Any], ...] = ()
@@ -67,7 +65,6 @@ def gather(
     folder: Path,
     teacher: LocalTeacher | None,
     catalog: Catalog,
-    soft: bool = False,
     report: Callable[[str, int, int], None] | None = None,
 ) -> Material:
     """Read, label, filter and split.
@@ -76,7 +73,6 @@ def gather(
     ----------
     folder : of the run; what is labelled here is kept there.
     teacher : labels ``recipe.data.inputs``.
-    soft : also take its probabilities of the labels.
     report : told what is done, how much of it, and of how much.
 
     Raises
@@ -92,7 +88,6 @@ def gather(
         items = read_items(data.evaluation, task, human_label=data.human_label, id=data.id, limit=data.evaluation_limit)
         notes += _rejected(f"rows of {Path(data.evaluation).name} are not judged", items.rejected)
     sources: list[list[Record]] = []
-    soft_labels: list[tuple[int, SoftLabels]] = []
     cards: list[dict[str, Any]] = []
     for file in data.train:
         found = Dataset.load(file)
@@ -105,11 +100,9 @@ def gather(
         if room is not None and room <= 0:
             break
         kept = folder / f"labels-{number}.jsonl"
-        made, probabilities = labelled_here(file, recipe, task, teacher, kept, soft, room, report)
+        made = labelled_here(file, recipe, task, teacher, kept, room, report)
         cards.append(made.card)
         notes += _rejected(f"rows of {Path(file).name} were not labelled", [r["reason"] for r in _of(made.card)])
-        if probabilities is not None:
-            soft_labels.append((len(sources), probabilities))
         sources.append(list(made.records))
     records = _named_apart(sources)[: data.limit]
     _refuse_other_task(records, task)
@@ -130,7 +123,7 @@ def gather(
             "Give more records, or leave patience out"
         )
     return Material(
-        tuple(train), tuple(validation), items, _merged(soft_labels), left_out, _spent(recipe, cards, notes), terms,
+        tuple(train), tuple(validation), items, left_out, _spent(recipe, cards, notes), terms,
         verdict, tuple(card for card in cards if card.get("name")), tuple(notes),
     )  # fmt: skip
 
@@ -165,18 +158,6 @@ def _named_apart(sources: Sequence[Sequence[Record]]) -> list[Record]:
 
 def _name(source: int, id: str) -> str:
     return f"{source}/{id}" if source else id
-
-
-def _merged(parts: Sequence[tuple[int, SoftLabels]]) -> SoftLabels | None:
-    """The soft labels of all sources, by the names that their records have here."""
-    if not parts:
-        return None
-    from dataclasses import replace
-
-    import numpy as np
-
-    ids = tuple(_name(source, id) for source, part in parts for id in part.ids)
-    return replace(parts[0][1], ids=ids, probabilities=np.concatenate([part.probabilities for _, part in parts]))
 
 
 def _spent(recipe: Recipe, cards: Sequence[dict[str, Any]], notes: list[str]) -> float | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.distill.training.prompting import padding_id
 from distillcalc.distill.training.recipe import Objective
-from distillcalc.distill.training.vocabulary import align
+from distillcalc.distill.training.vocabulary import Alignment, align
 from distillcalc.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,13 +31,18 @@ class Paired:
     notes: tuple[str, ...] = ()
 
 
-def pair(student: Student, teacher: tuple[Any, Any], objective: Objective) -> Paired:
+def pair(student: Student, teacher: tuple[Any, Any], objective: Objective, ids: Iterable[int] = ()) -> Paired:
     """Hold the vocabularies against each other, id by id.
+
+    Parameters
+    ----------
+    ids : token ids of the texts that both are to read.
 
     Raises
     ------
     InputError
-        If the losses compare token with token and the ids do not mean the same.
+        If the losses compare token with token and the ids do not mean the same, or the texts hold ids that the teacher
+        does not know.
     """
     model, tokenizer = teacher
     notes = list(size_notes(student, model))
@@ -52,8 +57,26 @@ def pair(student: Student, teacher: tuple[Any, Any], objective: Objective) -> Pa
             raise InputError('uld compares answers alone: set soft_on = "answer"')
         return Paired(None, OtherTokens(student.tokenizer, tokenizer), tuple(notes))
     alignment.require("a loss that compares token with token")
+    refuse_unread(alignment, ids)
     rows = max(vocabulary_rows(student.model), vocabulary_rows(model))
     return Paired(None if alignment.vocabulary == rows else alignment.vocabulary, None, tuple(notes))
+
+
+def refuse_unread(alignment: Alignment, ids: Iterable[int]) -> None:
+    """Refuse texts with ids that only the student knows, such as a token that was added to it.
+
+    Raises
+    ------
+    InputError
+        If there are any; it names the first.
+    """
+    unread = alignment.outside(ids)
+    if unread:
+        raise InputError(
+            f"the texts hold {len(unread):,} token id{'s' if len(unread) > 1 else ''} that the teacher does not know, "
+            f"the first is {unread[0]}: it cannot read them as the student does. Leave what was added to the student's "
+            "tokenizer out of its prompt, or use hard labels"
+        )
 
 
 def vocabulary_rows(model: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from distillcalc.distill.records import Record
 from distillcalc.distill.training.api_targets import collect_targets
 from distillcalc.distill.training.batches import Collator, Targets
-from distillcalc.distill.training.examples import Examples
+from distillcalc.distill.training.examples import Examples, ids_of
 from distillcalc.distill.training.logit_cache import LogitCache, top_k, weights_fingerprint
 from distillcalc.distill.training.logit_cache_writer import LogitCacheWriter
 from distillcalc.distill.training.prompting import padding_id
@@ -63,11 +63,13 @@ def stored(
     """
     import torch
 
-    from distillcalc.distill.training.pairing import vocabulary_rows
+    from distillcalc.distill.training.pairing import refuse_unread, vocabulary_rows
 
     model, tokenizer = teacher
     own_rows, rows = vocabulary_rows(student.model), vocabulary_rows(model)
-    shared = align(student.tokenizer, tokenizer, own_rows, rows).require("stored soft labels").vocabulary
+    alignment = align(student.tokenizer, tokenizer, own_rows, rows).require("stored soft labels")
+    refuse_unread(alignment, ids_of(examples))
+    shared = alignment.vocabulary
     about: dict[str, Any] = {
         "tokenizer": vocabulary_fingerprint(student.tokenizer), "data": f"{objective.soft_on}:{examples.fingerprint()}",
         "temperature": objective.temperature, "weights": weights_fingerprint(model),

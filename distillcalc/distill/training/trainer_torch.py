@@ -29,7 +29,7 @@ from distillcalc.distill.training.live_teacher_torch import LiveTeacher
 from distillcalc.distill.training.progress import Progress, TrainingDiverged
 from distillcalc.distill.training.wrapping_torch import as_it_was, base_of, gathered, refuse_first_fsdp
 
-LESSON_INPUTS = ("shift_labels", "soft", "real", "group", "counts", "soft_weight", "teacher_ids", "teacher_logprobs",
+LESSON_INPUTS = ("shift_labels", "soft", "real", "group", "counts", "teacher_ids", "teacher_logprobs",
                  "teacher_tail", "uld_student")  # fmt: skip
 
 

@@ -89,15 +89,6 @@ class Alignment:
         return tuple(sorted({i for i in ids if not 0 <= i < self.vocabulary or i in self.unshared}))
 
 
-@dataclass(frozen=True)
-class SpecialTokens:
-    """The id that fills a batch, the id that ends a text (None where there is none), and what to beware of."""
-
-    padding: int
-    end: int | None
-    notes: tuple[str, ...] = ()
-
-
 def vocabulary_fingerprint(tokenizer: Any) -> str:
     """What a tokenizer is, as one number: two with the same fingerprint split every text into the same ids.
 
@@ -155,27 +146,6 @@ def align(student_tokenizer: Any, teacher_tokenizer: Any, student_vocab: int, te
         unshared=frozenset(i for i in student.keys() ^ teacher.keys() if i < vocabulary),
         notes=_notes(student_tokenizer, teacher_tokenizer, student_vocab, teacher_vocab, vocabulary) if same else (),
     )
-
-
-def check_special_tokens(tokenizer: Any) -> SpecialTokens:
-    """Which id to fill a batch with, and what would go wrong if padding were told by its id.
-
-    Labels are masked by length: where a tokenizer pads with the token that ends a text, masking by id would hide the
-    end from the student, which then never learns to stop.
-    """
-    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
-    notes = []
-    if end is None:
-        notes.append("the tokenizer has no token that ends a text: a student would not learn to stop by one")
-    if pad is None:
-        filled = f"{tokenizer.eos_token!r}, which ends a text" if end is not None else "id 0"
-        notes.append(f"the tokenizer has no padding token: batches are filled with {filled}; what is padding is told "
-                     "by length")  # fmt: skip
-    elif pad == end:
-        notes.append(f"the tokenizer pads with {tokenizer.pad_token!r}, which also ends a text: what is padding is "
-                     "told by length, never by its id")  # fmt: skip
-    padding = next((int(i) for i in (pad, end) if i is not None), 0)
-    return SpecialTokens(padding, None if end is None else int(end), tuple(notes))
 
 
 def _tokens(tokenizer: Any) -> dict[int, str]:

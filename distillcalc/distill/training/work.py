@@ -135,10 +135,8 @@ class Work:
             return None
         return LocalTeacher.load(asked.model, asked.adapter, name=asked.name)
 
-    def gather(self, task: Task, teacher: LocalTeacher | None, soft: bool = False) -> Material:
-        return gather(
-            self.recipe, task, folder=self.folder, teacher=teacher, catalog=self.catalog, soft=soft, report=self.tell
-        )
+    def gather(self, task: Task, teacher: LocalTeacher | None) -> Material:
+        return gather(self.recipe, task, folder=self.folder, teacher=teacher, catalog=self.catalog, report=self.tell)
 
     def rehearse(self, arms: Sequence[Arm], material: Material, teacher: LocalTeacher | None) -> None:
         """Raise what stands in the way of a later student before the first one is trained for hours."""

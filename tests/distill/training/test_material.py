@@ -6,14 +6,12 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from distillcalc.catalog import Catalog
 from distillcalc.distill.records import Dataset, Origin, Record
 from distillcalc.distill.task import Task
 from distillcalc.distill.terms import TermsProhibited, TermsUnclear
-from distillcalc.distill.training.labelled_here import labelled_here
 from distillcalc.distill.training.local_teacher import LocalTeacher
 from distillcalc.distill.training.material import Material, gather, teacher_name
 from distillcalc.distill.training.recipe import Recipe, TeacherWeights
@@ -283,25 +281,6 @@ def test_no_more_rows_are_labelled_than_are_learnt_from(tmp_path: Path, teacher:
     made = gathered(tmp_path / "run", recipe(tmp_path, data=data), teacher, report=lambda *what: told.append(what))
     assert [r.id for r in made.train] == ["0-0", "0-1", "0-2", "1/3-0", "1/3-1"]
     assert told[-1] == ("the teacher labels", 2, 2)
-
-
-def test_probabilities_of_labels_stand_by_their_records_names(tmp_path: Path, teacher: LocalTeacher) -> None:
-    files = [str(inputs_file(tmp_path, name="a.csv")), str(inputs_file(tmp_path, seed=4, name="b.csv"))]
-    asked = recipe(tmp_path, data={"inputs": files, "id": "id"})
-    for _ in range(2):  # taken, then read from the run's folder
-        made = gathered(tmp_path / "run", asked, teacher, soft=True)
-        assert made.soft_labels is not None
-        assert made.soft_labels.ids == tuple(r.id for r in made.train) == (
-            *(f"3-{n}" for n in range(6)), *(f"1/4-{n}" for n in range(6)),
-        )  # fmt: skip
-        found = made.soft_labels.targets([r.id for r in made.train], ["yes", "no"])
-        assert np.array_equal(found.argmax(axis=1), [("yes", "no").index(r.answer) for r in made.train])
-    # Answers that were taken without them are asked for again, with them.
-    plain, none = labelled_here(files[0], asked, TASK, teacher, tmp_path / "x.jsonl", False, None, None)
-    assert none is None
-    again, some = labelled_here(files[0], asked, TASK, teacher, tmp_path / "x.jsonl", True, None, None)
-    assert some is not None
-    assert [r.answer for r in again] == [r.answer for r in plain]
 
 
 def test_inputs_without_a_teacher(tmp_path: Path) -> None:

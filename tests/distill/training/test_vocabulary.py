@@ -12,7 +12,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from distillcalc.distill.packaged import smollm2
-from distillcalc.distill.training.vocabulary import align, check_special_tokens, vocabulary_fingerprint
+from distillcalc.distill.training.pairing import refuse_unread
+from distillcalc.distill.training.prompting import padding_id
+from distillcalc.distill.training.vocabulary import align, vocabulary_fingerprint
 from distillcalc.errors import InputError
 
 VOCABULARY = {"<end>": 0, "a": 1, "b": 2, "c": 3, "ab": 4, "bc": 5}
@@ -226,22 +228,15 @@ def test_the_packaged_models_tokenizer_with_a_token_more(real: Any) -> None:
     assert any("49152 '<tool>'" in note for note in found.notes)
 
 
-def test_the_packaged_models_tokenizer_pads_with_the_end_of_a_turn(real: Any) -> None:
-    found = check_special_tokens(real)
-    assert found.padding == found.end == real.convert_tokens_to_ids("<|im_end|>")
-    assert "by length, never by its id" in found.notes[0]
+def test_a_batch_is_filled_with_the_padding_or_with_the_end_of_a_text(real: Any) -> None:
+    assert padding_id(real) == real.eos_token_id == real.convert_tokens_to_ids("<|im_end|>")
+    assert [padding_id(bpe(**given)) for given in ({"pad": "a"}, {}, {"pad": "<end>"}, {"end": None})] == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    ("given", "padding", "end", "word"),
-    [
-        ({"pad": "a"}, 1, 0, None),
-        ({}, 0, 0, "no padding token: batches are filled with '<end>'"),
-        ({"pad": "<end>"}, 0, 0, "also ends a text"),
-        ({"end": None}, 0, None, "would not learn to stop"),
-    ],
-)
-def test_special_tokens(given: dict[str, Any], padding: int, end: int | None, word: str | None) -> None:
-    found = check_special_tokens(bpe(**given))
-    assert (found.padding, found.end) == (padding, end)
-    assert (word is None and not found.notes) or any(str(word) in note for note in found.notes)
+def test_a_token_that_was_added_to_the_student_alone_is_not_read_by_the_teacher(real: Any) -> None:
+    more = copy.deepcopy(real)
+    more.add_tokens(["<tool>"])
+    found = align(more, real, 49_280, 49_152)
+    refuse_unread(found, more("where is it?")["input_ids"])
+    with pytest.raises(InputError, match=r"hold 1 token id that the teacher does not know, the first is 49152"):
+        refuse_unread(found, more("where is <tool>?")["input_ids"])
