@@ -36,6 +36,11 @@ class StoredTargets:
         found: Targets = self.cache[self.samples[number]]
         return found
 
+    @property
+    def rest(self) -> float:
+        """Mean probability of the tokens that were not kept; in [0, 1]."""
+        return float(self.cache.batch(self.samples)[2].mean())
+
 
 def stored(
     examples: Examples,

@@ -19,7 +19,7 @@ from distillcalc.distill.training.evaluation import (
     save_answers,
     usd_per_1000_in,
 )
-from distillcalc.distill.training.examples import Examples, make_examples
+from distillcalc.distill.training.examples import Examples, ids_of, make_examples
 from distillcalc.distill.training.fit import Fitted, fit
 from distillcalc.distill.training.four_way import Facts, FourWay, Measured, four_way
 from distillcalc.distill.training.material import Material, gather
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from distillcalc.distill.training.local_teacher import LocalTeacher
     from distillcalc.distill.training.students import Student
 
+MUCH = 0.2  # of the probability, where it is told that stored soft labels leave so much out
 FACTS = "facts.json"  # of a trained student
 Report = Callable[[Progress], None]
 
@@ -161,7 +162,7 @@ class Work:
                 if own is None:
                     self.api_targets(student, examples, None, material)
                     continue
-                pair(student, own, wants)
+                pair(student, own, wants, ids_of(examples))
                 if wants.features or wants.attention:
                     model = student.model
                     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -268,7 +269,13 @@ class Work:
                 )
             )  # fmt: skip
 
-        return of(examples, "train"), None if validation is None else of(validation, "validation")
+        kept = of(examples, "train")
+        if kept.rest > MUCH:
+            self.note(
+                f"of the teacher's probability at temperature {wants.temperature:g}, {kept.rest:.0%} is on tokens "
+                f"beyond the {k} that are stored: leave top_k out, or lower the temperature"
+            )
+        return kept, None if validation is None else of(validation, "validation")
 
     def api_targets(
         self, student: Student, examples: Examples, validation: Examples | None, material: Material

@@ -62,6 +62,17 @@ def test_the_whole_vocabulary_stored_is_the_live_teacher(tmp_path: Path, more: d
     assert live.losses[0]["soft"] > 0.02
 
 
+def test_what_is_not_stored_is_told_and_grows_with_the_temperature(tmp_path: Path) -> None:
+    assert kept(tmp_path / "all").rest == pytest.approx(0.0, abs=1e-6)
+    hot, cold = (
+        kept(tmp_path / f"{t}", SOFT.model_copy(update={"temperature": t}), k=8) for t in (8.0, 1.0)
+    )  # fmt: skip
+    assert 0 < cold.rest < hot.rest < 1
+    # At an endless temperature all tokens are alike: 8 of them leave 1 - 8 / V.
+    even = kept(tmp_path / "even", SOFT.model_copy(update={"temperature": 1000.0}), k=8)
+    assert even.rest == pytest.approx(1 - 8 / even.cache.header.vocabulary, abs=1e-3)
+
+
 def test_packed_batches_find_their_soft_labels(tmp_path: Path) -> None:
     targets = kept(tmp_path / "cache", k=8)
     padded, packed = (
