@@ -41,7 +41,7 @@ demo: $(VENV)/.core ## recommend for the built-in workload "support triage"
 	$(BIN)/distillcalc recommend support-triage
 
 test: $(VENV)/.distill ## run the tests, two at a time
-	$(BIN)/pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2  # two processes on two cores: threads of theirs would wait for each other
 
 bench: $(VENV)/.distill ## time the calculator and the labelling on this machine
 	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only
