@@ -13,6 +13,8 @@ from distillcalc.distill.training.scores import Difference
 
 SCHEMA_VERSION = 1
 
+NO_TABLE = "no evaluation items, so no table"
+
 
 @dataclass(frozen=True)
 class TrainRun:
@@ -36,19 +38,23 @@ class TrainRun:
     material: dict[str, Any]
     notes: tuple[str, ...]
 
+    @property
+    def sentences(self) -> list[str]:
+        """What stands below the table: gains, how much was learnt from and what was not, and notes."""
+        found = [f"{name}: {gain}" for name, gain in self.gains.items()]
+        found.append(f"learnt from {self.material['train']:,} records")
+        found += [f"not learnt from {count:,}: {why}" for why, count in self.material["left_out"].items()]
+        return [*found, *self.notes]
+
     def __rich__(self) -> Any:
         """The table, and the sentences below it."""
         from rich.console import Group
         from rich.text import Text
 
-        below = [Text(f"{name}: {gain}") for name, gain in self.gains.items()] + [Text(note) for note in self.notes]
-        return Group(*([self.table] if self.table is not None else [Text("no evaluation items, so no table")]), *below)
+        return Group(self.table if self.table is not None else Text(NO_TABLE), *map(Text, self.sentences))
 
     def __str__(self) -> str:
-        lines = [str(self.table)] if self.table is not None else ["no evaluation items, so no table"]
-        lines += [f"{name}: {gain}" for name, gain in self.gains.items()]
-        lines += self.notes
-        return "\n".join(lines)
+        return "\n".join([NO_TABLE if self.table is None else str(self.table), *self.sentences])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

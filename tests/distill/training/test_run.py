@@ -350,7 +350,8 @@ def test_sequences_beyond_the_students_context_are_left_out(place: Path) -> None
 def test_without_evaluation_items_there_is_no_table(place: Path) -> None:
     made = run(place, name="blind", data={"evaluation": None})
     assert (made.table, made.gains) == (None, {})
-    assert str(made) == "\n".join(["no evaluation items, so no table", *made.notes])
+    said = ["no evaluation items, so no table", "learnt from 16 records", *made.notes]
+    assert str(made) == "\n".join(said)
     assert (place / "runs" / "blind" / "student" / "model.safetensors").is_file()
     assert not (place / "runs" / "blind" / "four_way.json").exists()
 
