@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -16,6 +17,7 @@ WORDS = 13
 FEWEST_WORDS = 8
 CELLS = 2_000_000  # comparisons of rapidfuzz at a time
 ROUNDING = 1e-6  # rapidfuzz takes a ratio of 0.9 to miss a cutoff of 0.9, which it holds in single precision
+_SIGN = re.compile(r"\d+(?:[.,]\d+)*|\w|[^\w\s]")  # of a formula: a number, a name of one letter, or what stands between
 
 
 class Evaluation:
@@ -36,6 +38,7 @@ class Evaluation:
         )
         self.ids = [str(name) for name, _ in pairs]
         self.words = [_parts(text) for _, text in pairs]
+        self.formulas = [_is_formula(text) for _, text in pairs]
         self._grams: dict[int, dict[tuple[str, ...], int]] = {}
 
     @cached_property
@@ -54,9 +57,14 @@ class Evaluation:
         return sorted({len(item) for item in self.words if low <= len(item) < high})
 
 
+def _is_formula(text: str) -> bool:
+    """Whether a text is numbers, signs and names of one letter: "7 + 5 - x"."""
+    return any(c.isdigit() for c in text) and all(sum(map(str.isalpha, piece)) < 2 for piece in text.split())
+
+
 def _parts(text: str) -> list[str]:
-    """The words of a text; of one without words, such as "?!", what stands between its spaces."""
-    return words(text) or normalised(text).split()
+    """The words of a text; a formula's numbers and signs; of one without words, such as "?!", what is between spaces."""
+    return _SIGN.findall(normalised(text)) if _is_formula(text) else words(text) or normalised(text).split()
 
 
 def _first(pairs: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str, ...], int]:
@@ -83,6 +91,8 @@ def decontaminated(
     (3) holds an item of ``fewest`` words or more, but fewer than n, or is held so by one (8 is the least n there), or
     (4) is an item in other order or spelling: rapidfuzz's token sort ratio reaches ``ratio``.
     Shorter items are found by (1) and (4) alone: a text that holds "card lost" does not give that item away.
+    A formula, which has a number and no word ("7 + 5 - x"), is compared with its signs and never by (4): with other
+    signs, or in other order, it is another problem.
 
     Parameters
     ----------
@@ -111,7 +121,8 @@ def decontaminated(
     known = Evaluation(evaluation)
     inputs = [_parts(record.text) for record in records]
     found: list[tuple[str, int] | None] = [_by_words(item, known, n, fewest) for item in inputs]
-    _by_likeness(found, inputs, known, ratio)
+    formulas = [_is_formula(record.text) for record in records]
+    _by_likeness(found, [[] if formula else item for formula, item in zip(formulas, inputs, strict=True)], known, ratio)
     _by_piece(found, inputs, known, fewest, partial)
     verdicts: list[Verdict] = [None if one is None else (one[0], (known.ids[one[1]], 0)) for one in found]
     settings = {"n": n, "fewest": fewest, "ratio": ratio, "partial": partial}
@@ -153,7 +164,7 @@ def _by_likeness(
 ) -> None:
     """Fill in the items that an input is nearly equal to; only lengths that can reach the ratio are compared."""
     todo = [i for i, one in enumerate(found) if one is None and inputs[i]]
-    items = [i for i, item in enumerate(known.words) if item]
+    items = [i for i, item in enumerate(known.words) if item and not known.formulas[i]]
     if ratio is None or not todo or not items:
         return
     try:

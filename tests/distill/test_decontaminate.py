@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,20 @@ def test_rules_by_hand() -> None:
     assert rule("where is my credit card now", "where is my credit crad now") == ("nearly equal to an", "0")
     assert rule("is my card where?", "where is my card", ratio=None) is None
     assert rule("where is my money", "where is my card") is None
+
+
+def test_a_formula_is_given_away_by_an_equal_one_alone() -> None:
+    assert rule("7 + 5 - 3", "7+5-3") == ("equal to an", "0")
+    for other in ("7 + 5 + 3", "5 + 7 - 3", "7 - 5 + 3", "7 + 5 - 30", "7 plus 5 minus 3", "7 5 3"):
+        assert rule("7 + 5 - 3", other) is None
+        assert rule(other, "7 + 5 - 3") is None
+    assert rule("x + 2 = 5", "x - 2 = 5") is None
+    assert rule("x + 2 = 5", "X+2=5") == ("equal to an", "0")
+    nine = "1 + 2 + 3 + 4 + 5"
+    assert rule(f"0 + {nine}", nine) == ("holds an", "0")
+    # Words with a number are no formula, of whatever script.
+    assert rule("where is my 50 euro", "is my euro 50 where") == ("nearly equal to an", "0")
+    assert rule("मेरा कार्ड 5 कहाँ है", "कहाँ मेरा कार्ड 5 है") == ("nearly equal to an", "0")
 
 
 def test_likeness_right_at_the_bound_counts() -> None:
@@ -93,13 +108,19 @@ def test_nothing_is_given_away_by_nothing() -> None:
 
 def by_hand(text: str, items: list[str], n: int, fewest: int, ratio: float) -> bool:
     """The four rules, over all pairs."""
-    mine = words(text)
-    for item in map(words, items):
+    def formula(of: str) -> bool:
+        return re.search(r"\d", of) is not None and re.search(r"[^\W\d_]{2}", of) is None
+
+    mine = text.split() if formula(text) else words(text)
+    for one in items:
+        item = one.split() if formula(one) else words(one)
         if not mine or not item:
             continue
         size = min(n, len(mine), len(item))
         if mine == item or (size >= min(fewest, n) and set(n_grams(mine, size)) & set(n_grams(item, size))):
             return True
+        if formula(text) or formula(one):
+            continue
         if fuzz.token_sort_ratio(" ".join(mine), " ".join(item)) >= 100 * ratio - 1e-6:
             return True
     return False
