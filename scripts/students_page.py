@@ -45,6 +45,20 @@ def told_of(numbers: dict[str, Any]) -> str:
     return f"{100 * numbers['mean']:+.1f} (95% interval {low:+.1f} to {high:+.1f}; by seed {seeds}): {word}"
 
 
+def keep_minutes(folder: Path, name: str, minutes: float) -> None:
+    """How long the longest run of a part took: one that only rewrites the page does not count."""
+    file = folder / "minutes.json"
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    known[name] = max(minutes, known.get(name, 0.0))
+    file.write_text(json.dumps(known))
+
+
+def minutes_of(folder: Path, *names: str) -> float:
+    """Minutes of these parts, or of all."""
+    known = json.loads((folder / "minutes.json").read_text())
+    return float(sum(known[name] for name in names or known))
+
+
 def tell(progress: Progress) -> None:
     """A line now and then."""
     if progress.step in (1, progress.steps) or progress.step % 50 == 0:
