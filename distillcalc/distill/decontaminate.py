@@ -17,7 +17,7 @@ WORDS = 13
 FEWEST_WORDS = 8
 CELLS = 2_000_000  # comparisons of rapidfuzz at a time
 ROUNDING = 1e-6  # rapidfuzz takes a ratio of 0.9 to miss a cutoff of 0.9, which it holds in single precision
-_SIGN = re.compile(r"\d+(?:[.,]\d+)*|\w|[^\w\s]")  # of a formula: a number, a name of one letter, or what stands between
+_SIGN = re.compile(r"\d+(?:[.,]\d+)*|\w|[^\w\s]")  # of a formula: a number, a one-letter name, or what is between
 
 
 class Evaluation:
@@ -63,7 +63,7 @@ def _is_formula(text: str) -> bool:
 
 
 def _parts(text: str) -> list[str]:
-    """The words of a text; a formula's numbers and signs; of one without words, such as "?!", what is between spaces."""
+    """Words of a text; a formula's numbers and signs; of one without words, such as "?!", what is between spaces."""
     return _SIGN.findall(normalised(text)) if _is_formula(text) else words(text) or normalised(text).split()
 
 
