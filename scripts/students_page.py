@@ -27,7 +27,7 @@ def section(folder: Path, name: str, text: str) -> str:
             text,
             f"`{name}.toml`, {run['material']['train']} records (left out: {left_out or 'none'}).",
             table.to_markdown(),
-            "Differences on the same items, in points of accuracy:",
+            "Differences on the same items, in points of accuracy, and in the Brier score (lower is better):",
             "\n".join(lines),
             "<details><summary>Trainings</summary>",
             "| student | steps | tokens | s | tokens/s | last loss |\n|---|---:|---:|---:|---:|---:|\n"
@@ -39,10 +39,15 @@ def section(folder: Path, name: str, text: str) -> str:
 
 def told_of(numbers: dict[str, Any]) -> str:
     """A difference in words."""
-    low, high = (100 * bound for bound in numbers["interval"])
-    seeds = ", ".join(f"{100 * one:+.1f}" for one in numbers["by_seed"])
+    low, high = numbers["interval"]
     word = "better" if low > 0 else "worse" if high < 0 else "no difference can be told"
-    return f"{100 * numbers['mean']:+.1f} (95% interval {low:+.1f} to {high:+.1f}; by seed {seeds}): {word}"
+    if numbers["metric"] == "brier":
+        seeds = ", ".join(f"{-one:+.3f}" for one in numbers["by_seed"])
+        told = f"Brier score {-numbers['mean']:+.3f} (95% interval {-high:+.3f} to {-low:+.3f}; by seed {seeds})"
+    else:
+        seeds = ", ".join(f"{100 * one:+.1f}" for one in numbers["by_seed"])
+        told = f"{100 * numbers['mean']:+.1f} (95% interval {100 * low:+.1f} to {100 * high:+.1f}; by seed {seeds})"
+    return f"{told}: {word}"
 
 
 def keep_minutes(folder: Path, name: str, minutes: float) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -279,17 +279,18 @@ def brier_score(right: ArrayLike, confidence: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one model is than another on the same items: accuracy differences, 1 is 100 points.
+    """How much better one model is than another on the same items: differences of a metric, 1 is 100 points.
 
     Parameters
     ----------
-    mean : over items and seeds.
+    mean : over items and seeds; above 0 the first is better.
     interval : 95%; the wider of the next two.
     over_items_and_seeds : of the bootstrap that resamples both.
     over_seeds : the t interval over ``by_seed``; None of one seed.
     by_seed : the difference of each pair of seeds.
     items : how many.
     mcnemar_p : exact two-sided p of McNemar's test, of one seed of 0/1 outcomes.
+    metric : "accuracy" (or whatever is right), or "brier": how much lower the Brier score is.
     """
 
     mean: float
@@ -299,6 +300,7 @@ class Difference:
     by_seed: tuple[float, ...]
     items: int
     mcnemar_p: float | None = None
+    metric: Literal["accuracy", "brier"] = "accuracy"
 
     @property
     def seeds(self) -> int:
@@ -316,32 +318,40 @@ class Difference:
         return self.interval[1] < 0
 
     def __str__(self) -> str:
-        low, high = (100 * end for end in self.interval)
+        low, high = self.interval
         seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
-        return (
-            f"{100 * self.mean:+.1f} points, 95% interval {low:+.1f} to {high:+.1f} ({seeds}, {self.items:,} item"
-            f"{'s' if self.items > 1 else ''})"
-        )
+        of = f"({seeds}, {self.items:,} item{'s' if self.items > 1 else ''})"
+        if self.metric == "brier":  # as it is told, lower is better
+            return f"Brier score {-self.mean:+.3f}, 95% interval {-high:+.3f} to {-low:+.3f} {of}"
+        return f"{100 * self.mean:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f} {of}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "beats": self.beats}
 
 
-def paired_difference(a: Answers | Sequence[Answers], b: Answers | Sequence[Answers], *, seed: int = 0) -> Difference:
+def paired_difference(
+    a: Answers | Sequence[Answers],
+    b: Answers | Sequence[Answers],
+    *,
+    metric: Literal["accuracy", "brier"] = "accuracy",
+    seed: int = 0,
+) -> Difference:
     """How much better a is than b on the same items, with an interval that accounts for items and seeds.
 
     Parameters
     ----------
     a, b : one model's answers by seed. Seeds of the same number are paired, others in their order; a model with one
         seed is compared with each seed of the other, and what another seed of it would give stays unknown.
+    metric : "accuracy" compares what is right, "brier" the squared distance of the confidence from it.
     seed : of the bootstrap.
 
     Returns
     -------
     Difference
-        With D[s, i] = right_a[s, i] - right_b[s, i], its mean is that of D. Pairing takes the items' difficulty out of
-        the error (Miller, arXiv:2411.00640). The bootstrap draws items and seeds with replacement, crossed, and takes
+        With D[s, i] = right_a[s, i] - right_b[s, i], its mean is that of D; of the Brier score D is
+        (c_b - right_b)^2 - (c_a - right_a)^2 with c the confidence. Pairing takes the items' difficulty out of the
+        error (Miller, arXiv:2411.00640). The bootstrap draws items and seeds with replacement, crossed, and takes
         the 2.5% and 97.5% points (Owen, Ann. Appl. Stat. 1, 2007). One item that only a gets right and one that only b
         does are added, so that few differing items do not pass for certainty (Bonett and Price, J. Educ. Behav. Stat.
         37, 2012); where outcomes are fractions these differ by the largest |D|. Three seeds say little about seeds: the
@@ -350,12 +360,13 @@ def paired_difference(a: Answers | Sequence[Answers], b: Answers | Sequence[Answ
     Raises
     ------
     InputError
-        If the items differ in number, or the seeds do and neither model has just one.
+        If the items differ in number, or the seeds do and neither model has just one; for a Brier score without
+        confidences.
     """
     first, second = _paired(_runs(a), _runs(b))
     if len(first[0]) != len(second[0]):
         raise InputError(f"{len(first[0])} items cannot be paired with {len(second[0])}: give answers to the same ones")
-    outcomes = np.stack([run.right for run in first]), np.stack([run.right for run in second])
+    outcomes = tuple(np.stack([_outcome(run, metric) for run in runs]) for runs in (first, second))
     differences = outcomes[0] - outcomes[1]
     seeds, items = differences.shape
     binary = all(map(_is_binary, outcomes))
@@ -372,7 +383,17 @@ def paired_difference(a: Answers | Sequence[Answers], b: Answers | Sequence[Answ
         by_seed=tuple(by_seed.tolist()),
         items=items,
         mcnemar_p=_mcnemar(differences[0]) if binary and seeds == 1 else None,
+        metric=metric,
     )
+
+
+def _outcome(run: Answers, metric: str) -> Floats:
+    """What is compared of one run, more is better."""
+    if metric == "accuracy":
+        return run.right
+    if run.confidence is None:
+        raise InputError("a Brier score needs each answer's confidence. These answers have none")
+    return np.asarray(1 - (run.confidence - run.right) ** 2)
 
 
 def wilson(right: float, items: int) -> Interval:

@@ -416,15 +416,25 @@ class Work:
 
 
 def gains_of(arms: Sequence[Arm], answers: dict[str, list[Answers]]) -> dict[str, Difference]:
-    """How much better students are than the one on labels alone, and the last than those it is compared with."""
-    found = {}
+    """How much better students are than the one on labels alone, and the last than those it is compared with.
+
+    By accuracy, and where all have confidences by Brier score too: a soft label teaches how sure to be.
+    """
     base = next((arm for arm in arms if arm.role == "label-only"), None)
     last = arms[-1]
+    pairs = []
     for arm in arms:
         if base is not None and arm is not base:
-            found[f"{arm.title} against {base.title}"] = paired_difference(answers[arm.name], answers[base.name])
+            pairs.append((arm, base))
         if arm.role == "compared" and arm.start == last.start:
-            found[f"{last.title} against {arm.title}"] = paired_difference(answers[last.name], answers[arm.name])
+            pairs.append((last, arm))
+    found = {}
+    for a, b in pairs:
+        found[f"{a.title} against {b.title}"] = paired_difference(answers[a.name], answers[b.name])
+    for a, b in pairs:
+        if all(run.confidence is not None for run in (*answers[a.name], *answers[b.name])):
+            better = paired_difference(answers[a.name], answers[b.name], metric="brier")
+            found[f"{a.title} against {b.title}, how sure"] = better
     return found
 
 

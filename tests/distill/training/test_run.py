@@ -143,11 +143,13 @@ def test_every_technique_runs_from_recipe_to_table(place: Path, name: str) -> No
 
 def test_students_are_held_against_each_other(place: Path) -> None:
     made = run(place, name="soft-cached", **RUNS["soft-cached"][0])
-    assert list(made.gains) == [
+    pairs = [
         "student: hard labels against student trained on labels alone",
         "student: soft labels against student: hard labels",
         "student: soft labels against student trained on labels alone",
     ]
+    assert list(made.gains) == pairs + [f"{pair}, how sure" for pair in pairs]
+    assert [gain.metric for gain in made.gains.values()] == ["accuracy"] * 3 + ["brier"] * 3
     cached = place / "runs" / "soft-cached" / "soft-labels"
     assert len(list(cached.iterdir())) == 1  # the teacher's distributions of 16 sequences, once
 
@@ -182,8 +184,7 @@ def test_again_nothing_is_trained_and_the_result_is_the_same(place: Path) -> Non
     again = run(place, name="features", report=told.append, **changed)
     assert (stamps(place / "runs" / "features"), told) == (before, [])
     assert again.to_dict() == first.to_dict()
-    (gain,) = first.gains.values()
-    assert gain.seeds == 2
+    assert [gain.seeds for gain in first.gains.values()] == [2, 2]
     # From another folder, and where costs and use have become known: the same run.
     moved = recipe_file(place, name="features", **changed, costs={"usd_per_hour": 9.0}, use={"distributed": True})
     other = place / "elsewhere"

@@ -279,6 +279,24 @@ class TestPairedDifference:
         assert paired_difference(a, a).mcnemar_p == 1
         assert paired_difference(answers([0.5, 1]), answers([0.25, 1])).mcnemar_p is None
 
+    def test_a_brier_score_by_hand(self) -> None:
+        # Right, right, wrong at .9, .6, .8: .01, .16, .64. At .5 each: .25. Lower by -.02 in the mean.
+        a = [answers([1, 1, 0], confidence=[0.9, 0.6, 0.8], seed=s) for s in range(3)]
+        b = [answers([1, 1, 0], confidence=[0.5] * 3, seed=s) for s in range(3)]
+        found = paired_difference(a, b, metric="brier")
+        assert found.mean == pytest.approx(0.25 - 0.81 / 3)
+        assert found.by_seed == pytest.approx([-0.02] * 3)
+        assert found.mcnemar_p is None
+        assert not found.beats
+        assert str(found).startswith("Brier score +0.020, 95% interval -")
+        assert paired_difference(b, a, metric="brier").mean == pytest.approx(0.02)
+        assert paired_difference(a, b).mean == 0
+        with pytest.raises(InputError, match="needs each answer's confidence"):
+            paired_difference(a, answers([1, 1, 0]), metric="brier")
+        # Sure and right against as right and unsure, on many items, is better by more than the interval.
+        sure, unsure = (answers([1] * 60, confidence=[c] * 60) for c in (0.9, 0.5))
+        assert paired_difference(sure, unsure, metric="brier").beats
+
     def test_few_differing_items_are_no_certainty(self) -> None:
         # 4 wins, no loss: a plain bootstrap's lower end would be above 0 (P(no win drawn) = e^-4 = .018 < .025)
         a, b = answers([1] * 4 + [1] * 96), answers([0] * 4 + [1] * 96)
