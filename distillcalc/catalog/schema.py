@@ -17,7 +17,7 @@ from distillcalc.workload.distributions import Distribution
 Confidence = Literal["high", "medium", "low"]
 Verdict = Literal["pass", "fail", "unknown"]
 Commitment = Literal["on-demand", "spot", "reserved-1y", "reserved-3y", "owned"]
-Precision = Literal["bf16", "fp8", "int8", "int4", "fp4"]
+Precision = Literal["fp32", "bf16", "fp8", "int8", "int4", "fp4"]
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -151,7 +151,8 @@ class GpuRow(Row):
     name: str
     memory_gb: Positive
     bandwidth_gb_s: Positive
-    bf16_tflops: Positive
+    bf16_tflops: Positive  # of a CPU, whatever it computes in best
+    fp32_tflops: Positive | None = None
     fp8_tflops: Positive | None = None
     fp4_tflops: Positive | None = None
     int8_tops: Positive | None = None

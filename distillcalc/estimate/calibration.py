@@ -165,7 +165,7 @@ def read_measurements(source: str | Path | pd.DataFrame, catalog: Catalog | None
             _check(right & (numbers % 1 == 0), table, column, "a whole number above 0", name)
         _check(right, table, column, "above 0", name)
         table[column] = numbers
-    for column, allowed in (("precision", tuple(BITS)), ("kv_precision", ("bf16", "fp8"))):
+    for column, allowed in (("precision", tuple(BITS)), ("kv_precision", ("fp32", "bf16", "fp8"))):
         _check(table[column].isin(allowed), table, column, f"one of {', '.join(allowed)}", name)
     if table.empty:
         raise InputError(f"{name} has no rows{' that can be modelled' if any(left_out.values()) else ''}")

@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 TENSOR_PARALLEL = (1, 2, 4, 8)
 NO_OBJECTIVE_PERCENTILE = 0.95
 EDGE_ENGINE = "llama-cpp"  # what runs on phones and CPUs
+ANYWHERE = ("transformers", EDGE_ENGINE)  # engines that need no GPU
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,12 @@ class Machines:
 
 
 def serving_precision(row: ModelRow, asked: str) -> str:
-    """The precision that weights are held in: as asked, or as they are published where that is smaller."""
+    """The precision that weights are held in: as asked, or as they are published where that is smaller.
+
+    Where fp32 is asked for, 16 bits are widened: that is what a CPU without bf16 units does.
+    """
+    if asked == "fp32":
+        return asked
     native = row.native_precision or "bf16"
     return native if BITS[native] < BITS[asked] else asked
 
@@ -144,7 +150,7 @@ def widths_of(row: ModelRow) -> tuple[int, ...]:
 
 def engine_of(engines: Mapping[str, EngineRow], serving: Serving, gpu: GpuRow) -> EngineRow:
     """The constants of the engine that serves on a GPU, with what the scenario gives laid over them."""
-    name = serving.engine if gpu.kind == "gpu" else EDGE_ENGINE
+    name = serving.engine if gpu.kind == "gpu" or serving.engine in ANYWHERE else EDGE_ENGINE
     if name not in engines:
         raise UnknownName("engine", name, engines, "See `distillcalc catalog engines`.")
     given: dict[str, float] = {}

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.catalog import EngineRow, GpuRow, ModelRow
+from distillcalc.errors import InputError
 
 Floats = NDArray[np.float64]
 
 # Bits per weight: NVFP4 and MXFP4 carry a scale for each 16 or 32 weights.
-BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.25, "fp4": 4.5}
+BITS = {"fp32": 32.0, "bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.25, "fp4": 4.5}
 
 
 # What StepTime needs of an engine.
@@ -33,7 +34,7 @@ def kv_bytes_per_token(row: ModelRow, precision: str = "bf16") -> float:
     assert row.shape is not None
     own = row.shape.kv_bytes_per_token_bf16
     whole = float(own or 4 * row.shape.layers * row.shape.kv_heads * row.shape.head_dim)
-    return whole * (0.5 if precision == "fp8" else 1.0)
+    return whole * BITS[precision] / 16
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Weights:
     def of(cls, row: ModelRow, precision: str) -> Weights:
         """From a model's size and shape.
 
-        Embeddings and the output layer stay in 16 bits where weights are quantised, as quantisers leave them. Of the
+        Embeddings and the output layer stay in 16 bits where weights are in fewer, as quantisers leave them. Of the
         total P and the active A of a mixture of experts, with k of E experts a token, the experts hold
         (P - A) / (1 - k / E).
         """
@@ -80,7 +81,8 @@ class Weights:
         table = min(float(shape.vocab * shape.hidden), (total - experts) / (2 * tables))
         size = BITS[precision] / 8
         layers = (total - experts - tables * table) * size
-        return cls(layers + table * 2, experts * size, (tables - 1) * table * 2, miss, active)
+        held = table * max(size, 2.0)
+        return cls(layers + held, experts * size, (tables - 1) * held, miss, active)
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,10 @@ class Placement:
 
         Parameters
         ----------
-        precision : of the weights; the products are computed in it where the GPU can, otherwise in 16 bits.
+        precision : of the weights; the products are computed in it where the GPU can, otherwise in 16 bits. Of a CPU
+            the catalog's peak is that of what it computes in best, which is fp32 where it has no bf16 units.
         tensor_parallel : GPUs that share every layer. KV heads beyond their number are held more than once.
-        kv_precision : of the cache, "bf16" or "fp8".
+        kv_precision : of the cache, "fp32", "bf16" or "fp8".
         expert_gpus : GPUs that share the experts, where that is not the same.
         """
         assert row.shape is not None
@@ -167,6 +170,10 @@ def _peak(gpu: GpuRow, precision: str) -> tuple[float, int]:
         return gpu.fp8_tflops * 1e12, 8
     if precision == "int8" and gpu.int8_tops:
         return gpu.int8_tops * 1e12, 8
+    if precision == "fp32" and gpu.kind == "gpu":
+        if gpu.fp32_tflops is None:
+            raise InputError(f"the catalog knows no fp32 peak of {gpu.name}. Give fp32_tflops in [overrides.gpus]")
+        return gpu.fp32_tflops * 1e12, 16
     return gpu.bf16_tflops * 1e12, 16  # weights in fewer bits are unpacked
 
 

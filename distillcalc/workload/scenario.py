@@ -96,7 +96,8 @@ class Serving(Frozen):
     min_replicas : never fewer than this.
     autoscaling : follow the hour-of-week profile; else the peak's fleet runs all week.
     start_up_s : from ordering a machine to its first request; autoscaling pays for it.
-    engine : which serving engine's constants, see the catalog's ``engines``; phones and CPUs have their own.
+    engine : which serving engine's constants, see the catalog's ``engines``; phones and CPUs run llama.cpp unless it is
+        "transformers".
     kv_precision : of the cache.
     tensor_parallel : GPUs per replica; left out, the fewest that hold the weights and meet the objectives.
     max_sequences : most requests that the engine takes into one step.
@@ -108,8 +109,8 @@ class Serving(Frozen):
     capex_usd_per_gpu, lifetime_years, usd_per_kwh, cooling : for owned GPUs.
     """
 
-    precision: Literal["bf16", "fp8", "int8", "int4", "fp4"] = "bf16"
-    kv_precision: Literal["bf16", "fp8"] = "bf16"
+    precision: Literal["fp32", "bf16", "fp8", "int8", "int4", "fp4"] = "bf16"
+    kv_precision: Literal["fp32", "bf16", "fp8"] = "bf16"
     engine: str = "vllm"
     tensor_parallel: Literal[1, 2, 4, 8] | None = None
     max_sequences: int = Field(1024, ge=1, le=1_000_000)

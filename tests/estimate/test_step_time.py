@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillcalc.catalog import Catalog, GpuRow, ModelRow
+from distillcalc.errors import InputError
 from distillcalc.estimate.step_time import CONSTANTS, PCIE_GB_S, Placement, StepTime, Weights
 from tests.estimate.tiny import catalog
 
@@ -64,6 +65,21 @@ def test_embeddings_of_their_own_are_held_and_not_read() -> None:
 def test_tables_stay_in_16_bits(precision: str, bits: float) -> None:
     # 8 x 10^9 less a table of 10^5, in few bits, with their scales; the table at 2 bytes.
     assert Weights.of(model(), precision).every == pytest.approx((8e9 - 1e5) * bits / 8 + 2e5, rel=1e-12)
+
+
+def test_in_32_bits_everything_is_twice_as_large() -> None:
+    two_tables = model(shape={**SHAPE, "tied_embeddings": False})
+    for row in (model(), two_tables, model(**EXPERTS)):
+        half, whole = Weights.of(row, "bf16"), Weights.of(row, "fp32")
+        assert whole == Weights(2 * half.every, 2 * half.experts, 2 * half.embeddings, half.expert_miss, half.active)
+    assert Placement.of(model(), gpu(kind="cpu"), "fp32", 1, kv_precision="fp32").kv_bytes == 4000
+
+
+def test_a_cpus_peak_is_what_it_computes_in_and_a_gpu_has_one_for_32_bits() -> None:
+    assert Placement.of(model(), gpu(kind="cpu"), "fp32", 1).peak == 1e14
+    assert Placement.of(model(), gpu(fp32_tflops=50), "fp32", 1).peak == 5e13
+    with pytest.raises(InputError, match=r"no fp32 peak of .*fp32_tflops in \[overrides\.gpus"):
+        Placement.of(model(), gpu(), "fp32", 1)
 
 
 def test_what_the_experts_hold() -> None:
