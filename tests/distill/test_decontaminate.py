@@ -108,6 +108,7 @@ def test_nothing_is_given_away_by_nothing() -> None:
 
 def by_hand(text: str, items: list[str], n: int, fewest: int, ratio: float) -> bool:
     """The four rules, over all pairs."""
+
     def formula(of: str) -> bool:
         return re.search(r"\d", of) is not None and re.search(r"[^\W\d_]{2}", of) is None
 
