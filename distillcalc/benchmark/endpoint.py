@@ -123,8 +123,8 @@ class Endpoint:
 
     def body(self, prompt: Prompt) -> dict[str, Any]:
         """What is sent for a prompt."""
-        said: dict[str, Any] = {"messages": [{"role": "user", "content": prompt.text}]}
-        body: dict[str, Any] = {"model": self.model, **(said if self.chat else {"prompt": prompt.text})}
+        said: dict[str, Any] = {"messages": prompt.chat} if self.chat else {"prompt": prompt.text}
+        body: dict[str, Any] = {"model": self.model, **said}
         body |= {self.max_tokens_field: prompt.output_tokens, "stream": True, "stream_options": {"include_usage": True}}
         if self.temperature is not None:
             body["temperature"] = self.temperature

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,12 +29,20 @@ class Prompt:
         target counted stands in the traces.
     output_tokens : the most that may be written.
     whole : all of them are wanted: the target is asked not to stop earlier.
+    messages : of a chat, system and examples included; they stand instead of the text, which is then for targets that
+        know no chat.
     """
 
     text: str
     input_tokens: int
     output_tokens: int
     whole: bool = True
+    messages: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def chat(self) -> list[dict[str, str]]:
+        """What a chat is sent: the messages, or the text as the user's."""
+        return [dict(one) for one in self.messages] or [{"role": "user", "content": self.text}]
 
 
 @dataclass(frozen=True)
