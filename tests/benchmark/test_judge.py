@@ -151,6 +151,7 @@ def test_an_answer_cannot_speak_for_the_judge(tmp_path: Path) -> None:
 def test_a_code_stands_in_no_text(texts: list[str]) -> None:
     code = nonce(*texts)
     assert re.fullmatch("[a-p]{20}", code)
+    assert not any(code in text for text in texts)
     assert code == nonce(*texts)
     # Written into a text, it is no longer the code.
     assert nonce(*texts[:2], texts[2] + code) != code
@@ -260,6 +261,15 @@ def test_a_student_is_judged_beside_its_teacher(tmp_path: Path) -> None:
     assert set(seen) == {"Be good.\n\nSay text 0", "Be good.\n\nSay text 1"}
     assert found.to_dict()["judge"]["losses"] == 2
     assert NOT_MEASURED in str(found)
+
+
+def test_terms_of_training_do_not_bind_a_judge(tmp_path: Path) -> None:
+    # Where a teacher's answers may not train a student, it may still say which answer is better.
+    never = {"provider": "test", "surface": "api", "says": "No.", "position": "prohibited"}
+    never |= {"private_classifier": "fail", "not_competing": "fail", "competing": "fail"}
+    strict = CATALOG.with_overrides({"terms": {"ours": never}})
+    with running(answer=fair) as server:
+        assert of(judge(server, tmp_path, catalog=strict).compare(PAIRS)) == ["a", "b", "tie", "a"]
 
 
 def test_what_cannot_be_judged_is_refused(tmp_path: Path) -> None:
