@@ -141,7 +141,7 @@ def write_recipe(folder: Path, task: Task, teacher: Path) -> Path:
 
 HEAD = """# Chains of thought on small arithmetic
 
-Made by `python scripts/students_arithmetic.py --page docs/results/students-arithmetic.md` on {threads} CPU threads
+Made by `python scripts/students_arithmetic.py --page docs/results/students-arithmetic.md` on {threads} CPU thread(s)
 ({machine}), {minutes:.0f} minutes. Problems are sums of four numbers from 1 to 4, "3 + 4 - 2 + 1", worked as
 "3 + 4 = 7. 7 - 2 = 5. 5 + 1 = 6."; no total is below 0, and no problem is in two parts.
 

