@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from distillcalc.benchmark.redecide import redecide
+from distillcalc.errors import InputError
+from distillcalc.workload.scenario import Scenario
+
+TRIAGE = Scenario.load("support-triage")
+ENGINE = {"source": "measured", "checked": "2026-11-28"}
+
+
+def test_nothing_new_changes_nothing() -> None:
+    found = redecide(TRIAGE)
+    assert found.stands
+    assert found.regret_usd == 0
+    assert found.recommendation == found.before.recommendation == found.after.recommendation
+    assert found.sentences[0] == f"The recommendation stands: {found.recommendation}."
+    for name, estimate in found.after.options.items():
+        assert found.present_value_usd[name] == pytest.approx(estimate.present_value_usd, nan_ok=True)
+
+
+def test_a_student_that_is_not_good_enough_is_not_kept_and_the_old_choice_is_priced() -> None:
+    students = dict.fromkeys(TRIAGE.choices.students, (120, 300))
+    found = redecide(TRIAGE, evaluations={**students, "teacher": (285, 300)})
+    assert found.before.recommendation == "self-host"
+    assert not found.stands
+    assert found.after.options["self-host"].status in ("ruled-out", "unproven")
+    assert found.recommendation is not None
+    new, old = (found.present_value_usd[name] for name in (found.recommendation, "self-host"))
+    assert found.regret_usd == pytest.approx(old - new)
+    assert any(sentence.startswith("self-host was ") for sentence in found.sentences)
+    assert found.to_dict()["after"] == found.recommendation
+
+
+def test_a_slower_engine_costs_more_machines() -> None:
+    found = redecide(TRIAGE, overrides={"engines": {"vllm": {**ENGINE, "mfu_bf16": 0.02, "mfu_fp8": 0.02}}})
+    before = found.before.options["self-host"].present_value_usd
+    assert found.present_value_usd["self-host"] > before
+    # A scenario's own row of the engine, stated before anything was measured, does not stand over what was measured.
+    stated = TRIAGE.with_overrides({"engines": {"vllm": {**ENGINE, "mfu_bf16": 0.9, "mfu_fp8": 0.9}}})
+    again = redecide(stated, overrides={"engines": {"vllm": {**ENGINE, "mfu_bf16": 0.02, "mfu_fp8": 0.02}}})
+    assert again.present_value_usd["self-host"] == pytest.approx(found.present_value_usd["self-host"])
+
+
+def test_dollars_that_were_paid_stand_in_place_of_the_forecast() -> None:
+    forecast = redecide(TRIAGE).before.options["self-host"].one_off_usd
+    found = redecide(TRIAGE, actual_usd={"labels": forecast["labels"] + 1000.0, "engineering": 0.0})
+    wanted = found.after.options["self-host"].present_value_usd + 1000.0 - forecast["engineering"]
+    assert found.present_value_usd["self-host"] == pytest.approx(wanted)
+    # Calling the teacher pays for neither.
+    teacher = found.after.options["call-teacher"].present_value_usd
+    assert found.present_value_usd["call-teacher"] == pytest.approx(teacher)
+    assert found.dollars[0] == ("labels", pytest.approx(forecast["labels"]), pytest.approx(forecast["labels"] + 1000))
+    # So dear that the teacher is the cheaper one, while the decision without actual dollars is as it was.
+    dear = redecide(TRIAGE, actual_usd={"labels": 1e6})
+    assert dear.after.recommendation == "self-host"
+    assert dear.recommendation not in ("self-host", None)
+    assert dear.regret_usd > 0
+    assert math.isfinite(dear.regret_usd)
+
+
+def test_what_nobody_pays_for_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no option of this scenario pays for coffee. Items: .*labels"):
+        redecide(TRIAGE, actual_usd={"coffee": 1.0})
+    with pytest.raises(InputError, match=r"at least 0\. Got -1\.0 for labels"):
+        redecide(TRIAGE, actual_usd={"labels": -1.0})
