@@ -73,7 +73,7 @@ def machine(precision: Literal["auto", "bf16", "fp32"] = "auto") -> Machine:
     free = psutil.virtual_memory().available // max(1, count)
     why = "asked for" if precision != "auto" else "bf16 is slower on a CPU"
     chosen = "fp32" if precision == "auto" else precision
-    return Machine("cpu", _processor(), chosen, why, free, count, torch.get_num_threads())
+    return Machine("cpu", processor(), chosen, why, free, count, torch.get_num_threads())
 
 
 def processes() -> Any:
@@ -93,7 +93,8 @@ def processes() -> Any:
     return state
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as the system tells it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:
