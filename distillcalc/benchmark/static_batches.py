@@ -1,0 +1,247 @@
+"""Serves a run's requests in batches that start and end together, and keeps what was seen of each.
+
+Whenever the engine is free it takes the requests that are due; those that become due meanwhile wait for the batch to
+end, and a row whose request has ended computes on for nothing until then.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from distillcalc.benchmark.decoding import Decoder, Step, StepLog
+from distillcalc.benchmark.load import ClosedLoop, Load, Prompt
+from distillcalc.benchmark.memory import free_bytes, is_out_of_memory
+from distillcalc.benchmark.traces import OK, TIMEOUT, Traces
+
+OUT_OF_MEMORY = "out of memory"
+SAFE = 0.85  # share of the free memory that advice plans with
+
+
+class Engine(Protocol):
+    """What serving needs of :class:`distillcalc.benchmark.in_process.InProcess`."""
+
+    model: Any
+    decoder: Decoder
+    max_batch: int
+
+    def ends(self) -> set[int]:
+        """Tokens after which the model has said all."""
+
+    def context_window(self) -> int:
+        """Tokens that the model can see at once; 0 where it does not say."""
+
+    def text_of(self, ids: Sequence[int], /) -> str:
+        """What a model wrote."""
+
+    def row_bytes(self, read: int, capacity: int) -> float:
+        """About what one sequence takes [bytes]."""
+
+
+@dataclass(eq=False)
+class Asked:
+    """A request on its way.
+
+    Parameters
+    ----------
+    index : in the order of sending. ids : tokens of its prompt.
+    """
+
+    index: int
+    ids: list[int]
+    prompt: Prompt
+
+    def __post_init__(self) -> None:
+        self.due = self.ended = float("nan")
+        self.outcome = ""
+        self.written: list[int] = []
+        self.came: list[float] = []
+
+    @property
+    def most(self) -> int:
+        return self.prompt.output_tokens
+
+    def end(self, outcome: str, at: float) -> None:
+        self.outcome, self.ended = outcome, at
+
+
+class _Queue:
+    """Which requests are due: at their moments, or as a client of a closed loop gets its answer and asks again."""
+
+    def __init__(self, asked: list[Asked], load: Load) -> None:
+        self._left = iter(asked)
+        self._count = len(asked)
+        self._closed = isinstance(load, ClosedLoop)
+        # A closed loop's clients by the moment from which they are free; moments of an open loop are in order already.
+        self._due = [0.0] * load.concurrency if isinstance(load, ClosedLoop) else list(map(float, load.due_s))
+        self._started = time.perf_counter()
+
+    def now(self) -> float:
+        return time.perf_counter() - self._started
+
+    def moment(self, counter: float) -> float:
+        """A reading of ``time.perf_counter`` as seconds from the start."""
+        return counter - self._started
+
+    def answered(self, at: float) -> None:
+        if self._closed:
+            heapq.heappush(self._due, at)
+
+    def take(self, most: int) -> list[Asked]:
+        """Those that are due, waiting for the first one; none when all have been sent."""
+        taken: list[Asked] = []
+        while self._count and self._due and len(taken) < most:
+            wait = self._due[0] - self.now()
+            if wait > 0:
+                if taken:
+                    break
+                time.sleep(wait)
+                continue
+            one = next(self._left)
+            one.due = heapq.heappop(self._due)
+            self._count -= 1
+            taken.append(one)
+        return taken
+
+
+class Serving:
+    """Serves the requests of one run.
+
+    Parameters
+    ----------
+    asked : requests, in the order in which they are sent.
+    rows, capacity : of every batch and its cache, where they must not change; 0: as each batch needs.
+    """
+
+    def __init__(
+        self, engine: Engine, asked: list[Asked], load: Load, timeout_s: float, rows: int, capacity: int
+    ) -> None:
+        self.engine, self.asked, self.timeout_s = engine, asked, timeout_s
+        self.rows, self.capacity = rows, capacity
+        self.ends, self.window = engine.ends(), engine.context_window()
+        self.log, self.out_of_memory = StepLog(), ""
+        self.queue = _Queue(asked, load)
+
+    def serve(self) -> None:
+        """All of them."""
+        while taken := self.queue.take(self.rows or self.engine.max_batch):
+            batch = [one for one in taken if not self._refused(one)]
+            if batch:
+                self._batch(batch)
+
+    def _refused(self, one: Asked) -> bool:
+        if self.window and len(one.ids) + one.most > self.window:
+            one.end(f"longer than the model's {self.window} tokens", one.due)
+        elif self.queue.now() - one.due > self.timeout_s:  # in the queue
+            one.end(TIMEOUT, one.due + self.timeout_s)
+        else:
+            return False
+        self.queue.answered(one.ended)
+        return True
+
+    def _batch(self, batch: list[Asked]) -> None:
+        live = list(range(len(batch)))
+        steps = max(one.most for one in batch)
+        try:
+            self._refuse_more_than_is_free(batch, steps)
+            for step in self._steps(batch, steps):
+                at, began = self.queue.moment(step.ended), self.queue.moment(step.began)
+                self._note(batch, live, step.tokens, step.slots, began, at - began)
+                for row in live:
+                    self._took(batch[row], step.chosen[row], at)
+                live = [row for row in live if not batch[row].outcome]
+                if not live:
+                    return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Only here, where the error is gone, is what its frames held free again.
+        self._ran_out(batch, steps)
+        for row in live:
+            batch[row].end(OUT_OF_MEMORY, self.queue.now())
+            self.queue.answered(batch[row].ended)
+
+    def _steps(self, batch: list[Asked], steps: int) -> Iterator[Step]:
+        return self.engine.decoder.run([one.ids for one in batch], steps, rows=self.rows, capacity=self.capacity)
+
+    def _note(self, batch: list[Asked], live: list[int], tokens: int, slots: int, began: float, seconds: float) -> None:
+        """The facts of a step, before its tokens are handed out."""
+        reads = not batch[live[0]].written
+        prompt = [len(batch[row].ids) for row in live]
+        useful = sum(prompt) if reads else len(live)
+        self.log.add(
+            began_s=began,
+            seconds=seconds,
+            sequences=len(live),
+            tokens=tokens,
+            context=0 if reads else sum(prompt) + sum(len(batch[row].written) for row in live),
+            pairs=sum(one**2 for one in prompt) / 2 if reads else 0.0,
+            padding=tokens - useful,
+            slots=slots,
+        )
+
+    def _took(self, one: Asked, token: int, at: float) -> None:
+        """A token for a request, unless its client has gone."""
+        last = one.came[-1] if one.came else one.due
+        if at - last > self.timeout_s:
+            one.end(TIMEOUT, last + self.timeout_s)
+        else:
+            one.written.append(token)
+            one.came.append(at)
+            if len(one.written) >= one.most or (not one.prompt.whole and token in self.ends):
+                one.end(OK, at)
+        if one.outcome:
+            self.queue.answered(one.ended)
+
+    def _refuse_more_than_is_free(self, batch: list[Asked], steps: int) -> None:
+        """On a host the system ends processes that take too much, so that nothing could be told afterwards."""
+        if self.engine.model.device.type == "cpu" and self._needed(batch, steps) > free_bytes(self.engine.model.device):
+            raise MemoryError
+
+    def _needed(self, batch: list[Asked], steps: int) -> float:
+        longest = max(len(one.ids) for one in batch)
+        return len(batch) * self.engine.row_bytes(longest, longest + steps)
+
+    def _ran_out(self, batch: list[Asked], steps: int) -> None:
+        engine, gib = self.engine, 2.0**30
+        engine.decoder.release()
+        if engine.model.device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+        free, needed = free_bytes(engine.model.device), self._needed(batch, steps)
+        longest = max(len(one.ids) for one in batch) + steps
+        fits = min(int(SAFE * free * len(batch) / needed), len(batch) // 2)
+        self.out_of_memory = (
+            f"the device ran out of memory with {len(batch)} sequences of up to {longest:,} tokens at once: about "
+            f"{needed / gib:.1f} GiB beside the weights, and {free / gib:.1f} GiB were free. "
+            + (
+                f"What would fit: max_batch = {fits}"
+                if fits
+                else "What would fit: shorter sequences, or a smaller model"
+            )
+        )
+
+    def traces(self) -> Traces:
+        """What was seen of each request."""
+        asked = self.asked
+        counts = [len(one.came) for one in asked]
+        due = np.array([one.due for one in asked], dtype=float)
+        return Traces(
+            due_s=due,
+            sent_s=due.copy(),  # there is no client that could be late
+            first_s=np.array([one.came[0] if one.came else np.nan for one in asked], dtype=float),
+            last_s=np.array([one.ended for one in asked], dtype=float),
+            input_tokens=np.array([len(one.ids) for one in asked], dtype=np.int64),
+            output_tokens=np.array(counts, dtype=np.int64),
+            outcome=tuple(one.outcome for one in asked),
+            chunk_s=np.array([moment for one in asked for moment in one.came], dtype=float),
+            chunk_tokens=np.ones(sum(counts), dtype=np.int64),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            texts=tuple(self.engine.text_of(one.written) for one in asked),
+        )
