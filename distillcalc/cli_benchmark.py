@@ -152,7 +152,7 @@ def validate(
     catalog: Rows = None,
 ) -> None:
     """Hold the estimate against what was measured, before and after the step times are fitted."""
-    from distillcalc.benchmark.validate import validate as hold
+    from distillcalc.benchmark.validation import validate as hold
     from distillcalc.cli import _console
 
     made = hold(records, machine=machine, engine=engine, refit_on=refit_on or (), catalog=_catalog(catalog))

@@ -1,1 +1,77 @@
-"""Measure a student or an endpoint, and hold the estimate against the measurement."""
+"""Measure a student or an endpoint, and hold the estimate against the measurement.
+
+``benchmark(target, workload)`` measures an ``InProcess`` model, a shape (``load_shape``) or an ``Endpoint``;
+``validate(records, machine=...)`` puts estimate and measurement side by side and fits the engine to them, and
+``redecide(scenario, ...)`` says what the decision becomes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distillcalc.benchmark.comparing import Comparison, compare
+    from distillcalc.benchmark.endpoint import Endpoint
+    from distillcalc.benchmark.in_process import InProcess
+    from distillcalc.benchmark.judge import Judge
+    from distillcalc.benchmark.machine import MachineSpeed, describe_machine, measure_machine
+    from distillcalc.benchmark.power import PowerMeter
+    from distillcalc.benchmark.quality import Quality, measure_quality
+    from distillcalc.benchmark.record import Record, Samples
+    from distillcalc.benchmark.redeciding import Redecision, redecide
+    from distillcalc.benchmark.run import Benchmark, benchmark
+    from distillcalc.benchmark.shapes import load_shape
+    from distillcalc.benchmark.validation import Validation, validate
+
+_HOMES = {
+    "comparing": ("Comparison", "compare"),
+    "endpoint": ("Endpoint",),
+    "in_process": ("InProcess",),
+    "judge": ("Judge",),
+    "machine": ("MachineSpeed", "describe_machine", "measure_machine"),
+    "power": ("PowerMeter",),
+    "quality": ("Quality", "measure_quality"),
+    "record": ("Record", "Samples"),
+    "redeciding": ("Redecision", "redecide"),
+    "run": ("Benchmark", "benchmark"),
+    "shapes": ("load_shape",),
+    "validation": ("Validation", "validate"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Benchmark",
+    "Comparison",
+    "Endpoint",
+    "InProcess",
+    "Judge",
+    "MachineSpeed",
+    "PowerMeter",
+    "Quality",
+    "Record",
+    "Redecision",
+    "Samples",
+    "Validation",
+    "benchmark",
+    "compare",
+    "describe_machine",
+    "load_shape",
+    "measure_machine",
+    "measure_quality",
+    "redecide",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'distillcalc.benchmark' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"distillcalc.benchmark.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

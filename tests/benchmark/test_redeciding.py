@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from distillcalc.benchmark.redecide import redecide
+from distillcalc.benchmark.redeciding import redecide
 from distillcalc.errors import InputError
 from distillcalc.workload.scenario import Scenario
 

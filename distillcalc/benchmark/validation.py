@@ -1,7 +1,7 @@
 """Estimate and measurement side by side, before and after the step times are fitted to the machine.
 
 Of a model in process the estimate is :mod:`.static_estimate`'s: batches that start and end together. What the decision
-becomes of it is :mod:`.redecide`'s subject.
+becomes of it is :mod:`.redeciding`'s subject.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def redecide(
     Parameters
     ----------
     scenario : that the first decision was made of.
-    overrides : catalog rows that were measured, such as :attr:`.Validation.overrides`; they stand over the scenario's.
+    overrides : catalog rows that were measured, such as those of :class:`.validation.Validation`; they stand over the
+        scenario's.
     evaluations : (right, of how many) human-labelled items by "teacher" or the student's catalog id; they stand in
         place of the scenario's counts, for they are of the same model.
     actual_usd : what one-off items came to, by item: "labels", "human_evaluation_set", "training", "failed_runs",

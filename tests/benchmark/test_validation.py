@@ -8,7 +8,7 @@ import pytest
 
 from distillcalc.benchmark.record import Level, Measured, Record
 from distillcalc.benchmark.static_estimate import estimate_static
-from distillcalc.benchmark.validate import Check, validate
+from distillcalc.benchmark.validation import Check, validate
 from distillcalc.catalog import Catalog, EngineRow
 from distillcalc.errors import InputError
 from distillcalc.estimate.step_time import Placement, StepTime
