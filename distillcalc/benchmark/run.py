@@ -24,6 +24,7 @@ from distillcalc.benchmark.machine import describe_machine
 from distillcalc.benchmark.overhead import client_overhead
 from distillcalc.benchmark.power import PowerMeter
 from distillcalc.benchmark.record import Level, Measured, Record, now
+from distillcalc.benchmark.statistics import CONFIDENCE
 from distillcalc.benchmark.summary import Summary, summarise
 from distillcalc.benchmark.traces import Traces
 from distillcalc.errors import InputError
@@ -105,7 +106,8 @@ def benchmark(
     requests : sent at each level; left out, eight times the concurrency, and 16 at least.
     trace : lengths, and of open loops the arrivals, of these requests instead.
     slo : judged by; left out, the workload's.
-    search : look for the highest rate that meets the SLO too.
+    search : look for the highest rate that meets the SLO too, with at least so many requests at each that one which
+        meets it can be told to (72 for a p95, 368 for a p99).
     tokenizer : of the target, so that prompts have the wanted lengths; left out, an in-process target's own, else words
         are counted.
     longest : most tokens of a request; left out, an in-process target's context window.
@@ -144,7 +146,8 @@ def benchmark(
     found: HighestLoad | None = None
     if search:
         tell(f"{target.name}: the highest rate that meets the objectives")
-        found = highest_load(runner.search, judged, runner.first_rate(), requests=max(requests or 0, 64))
+        fewest = max(fewest_for(level) for _, level, _ in judged.objectives())
+        found = highest_load(runner.search, judged, runner.first_rate(), requests=max(requests or 0, fewest))
     client = None
     if overhead and isinstance(target, Endpoint):
         tell("the client's own overhead")
@@ -240,7 +243,7 @@ class _Runner:
     def search(self, level: float, requests: int, seed: int) -> Summary:
         """One measurement of the search for the highest rate."""
         loop = open_loop(self.workload, level, requests, seed, trace=self.trace)
-        return summarise(self._sent(requests, loop, seed), self.slo)
+        return summarise(self._sent(requests, loop, seed), self.slo, "steady")  # not the start, which is empty
 
     def first_rate(self) -> float:
         """Where the search starts: a quarter of the highest throughput seen."""
@@ -266,6 +269,14 @@ class _Runner:
         each_s = self.usd_per_hour / 3600
         rates = {"output": summary.output_tokens_per_s, "total": summary.total_tokens_per_s}
         return {name: each_s / rate * 1e6 for name, rate in rates.items() if rate > 0}
+
+
+def fewest_for(level: float, confidence: float = CONFIDENCE) -> int:
+    """Requests of which the largest is above a quantile with half of what the confidence leaves.
+
+    level^n <= (1 - confidence) / 2: with fewer, no order statistic bounds the quantile from above.
+    """
+    return math.ceil(math.log((1 - confidence) / 2) / math.log(level))
 
 
 def _facts(target: InProcess) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from distillcalc.benchmark.endpoint import Endpoint
 from distillcalc.benchmark.in_process import InProcess
 from distillcalc.benchmark.noop_server import served
 from distillcalc.benchmark.record import Record, Samples
-from distillcalc.benchmark.run import Benchmark, benchmark
+from distillcalc.benchmark.run import Benchmark, benchmark, fewest_for
 from distillcalc.benchmark.told import lines_of
 from distillcalc.errors import InputError
 from distillcalc.workload import Workload
@@ -111,6 +111,11 @@ def test_the_highest_load_is_searched_for() -> None:
     assert made.record.highest_load is not None
     assert made.record.highest_load["met"] is None  # nothing is so fast
     assert "highest load that meets the objectives: no rate" in str(made)
+
+
+def test_how_many_requests_can_bound_a_quantile() -> None:
+    # .95^71 = .0262 and .95^72 = .0249; .99^367 = .0250 and a bit, .99^368 = .0248; .5^6 = .0156.
+    assert [fewest_for(level) for level in (0.5, 0.95, 0.99)] == [6, 72, 368]
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
