@@ -77,8 +77,10 @@ class Steps:
         made: dict[str, Any] = {}
         for name, which in (("read", self.reads), ("write", ~self.reads)):
             part = self.take(which)
-            means = {key: float(np.mean(value)) for key, value in part.arrays().items() if key != "began_s"}
-            made[name] = {"steps": len(part)} | (means | {"median_s": float(np.median(part.seconds))} if part else {})
+            made[name] = {"steps": len(part)}
+            if part:
+                made[name] |= {key: float(np.mean(value)) for key, value in part.arrays().items() if key != "began_s"}
+                made[name]["median_s"] = float(np.median(part.seconds))
         return made
 
 
@@ -169,7 +171,9 @@ class Decoder:
             )
         known = inspect.signature(self.model.forward).parameters
         self._takes = {name for name in ("position_ids", "logits_to_keep") if name in known}
-        self._write = self._compiled() if self.compiled else self.model
+        self._write = self.model
+        kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or ()
+        self._sees_all = all(kind == "full_attention" for kind in kinds)
 
     def release(self) -> None:
         """Give the memory of caches back."""
@@ -210,9 +214,12 @@ class Decoder:
         for step in range(1, steps):
             began = time.perf_counter()
             seen = width if static else longest + step
-            if self.compiled:
+            if self.compiled and device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()
-            chosen = self._chosen(self._write, chosen[:, None], mask[:, :seen], positions, cache)
+            told = mask[:, :seen]
+            if self.compiled and not self._sees_all:
+                told = self._masks(told, positions, cache)
+            chosen = self._chosen(self._write, chosen[:, None], told, positions, cache)
             yield Step(chosen.tolist(), began, time.perf_counter(), rows, rows * seen)
             positions = positions + 1
 
@@ -233,16 +240,33 @@ class Decoder:
         if self.kind == "dynamic":
             return DynamicCache(config=self.model.config)
         found = self._kept.get((rows, capacity))
-        if found is None:
-            if not self.compiled:  # compiled steps are bound to the memory of theirs
-                self._kept.clear()
-            found = StaticCache(config=self.model.config, max_cache_len=capacity)
-            self._kept[rows, capacity] = found
-        else:
+        if found is not None:
             found.reset()
+            return found
+        self._kept.clear()
+        if self.compiled:
+            self._write = self._compiled()
+        self._kept[rows, capacity] = found = StaticCache(config=self.model.config, max_cache_len=capacity)
         return found
 
+    def _masks(self, mask: Any, positions: Any, cache: Any) -> Any:
+        """What each kind of layer sees, made outside of what is compiled.
+
+        A window's place is a number that changes in every step: inside, every step would be compiled anew.
+        """
+        import torch
+        from transformers.masking_utils import create_masks_for_generate
+
+        like = torch.empty((len(mask), 1, 0), dtype=self.model.dtype, device=mask.device)
+        return create_masks_for_generate(
+            config=self.model.config, inputs_embeds=like, attention_mask=mask, past_key_values=cache,
+            position_ids=positions,
+        )  # fmt: skip
+
     def _compiled(self) -> Any:
+        """The model for batches of one size; what was compiled for others is forgotten, for torch keeps few."""
         import torch
 
-        return torch.compile(self.model.__call__, mode="reduce-overhead", dynamic=False)
+        torch.compiler.reset()
+        dynamic = False if self._sees_all else None
+        return torch.compile(self.model.__call__, mode="reduce-overhead", dynamic=dynamic)
