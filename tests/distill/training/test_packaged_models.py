@@ -99,7 +99,7 @@ def test_two_hops_against_one(folder: Path) -> None:
     run = train(wants, runs=folder)
     assert roles(run) == ["teacher", "raw", "other", "other", "distilled"]
     assert LocalTeacher.load(run.trainings["hop-1, seed 0"].folder).model.config.num_hidden_layers == 4
-    assert len(run.gains) == 1  # the last hop against one hop
+    assert [gain.metric for gain in run.gains.values()] == ["accuracy", "brier"]  # the last hop against one hop
 
 
 def test_one_born_again_generation(folder: Path) -> None:
