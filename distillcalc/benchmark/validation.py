@@ -170,7 +170,7 @@ def validate(
     records: Sequence[str | Path],
     *,
     machine: str,
-    engine: str = "transformers",
+    engine: str = "llama-cpp",
     refit_on: Sequence[str | Path] = (),
     catalog: Catalog | None = None,
 ) -> Validation:

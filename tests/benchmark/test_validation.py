@@ -73,7 +73,9 @@ def known(row: EngineRow) -> Catalog:
 
 def test_an_estimate_that_is_right_has_no_error(tmp_path: Path) -> None:
     true = engine()
-    found = validate([record(tmp_path, "run", true)], machine="this-machine", catalog=known(true))
+    found = validate(
+        [record(tmp_path, "run", true)], machine="this-machine", engine="transformers", catalog=known(true)
+    )
     assert len(found.before) == 15  # five figures at three loads
     for what in ("TTFT", "TPOT", "E2E", "throughput"):
         assert found.worst(what) < 1e-9
@@ -88,7 +90,7 @@ def test_an_estimate_that_is_right_has_no_error(tmp_path: Path) -> None:
 def test_a_re_fit_on_one_run_predicts_another(tmp_path: Path) -> None:
     true = engine(mbu=0.35, mfu_bf16=0.7, fixed_s=4e-3)
     first, second = record(tmp_path, "first", true, 1), record(tmp_path, "second", true, 2)
-    found = validate([second], machine="this-machine", refit_on=[first], catalog=known(engine()))
+    found = validate([second], machine="this-machine", engine="transformers", refit_on=[first], catalog=known(engine()))
     assert found.worst("TPOT") > 0.1
     assert found.worst("TPOT", after=True) < 0.03
     assert found.worst("throughput", after=True) < 0.03
@@ -97,7 +99,7 @@ def test_a_re_fit_on_one_run_predicts_another(tmp_path: Path) -> None:
     assert row.mbu == pytest.approx(found.fitted.mbu if found.fitted else 0)
     assert found.to_dict()["after"][0]["error"] == found.after[0].error
     with pytest.raises(InputError, match="second: a record that is fitted to cannot show"):
-        validate([second], machine="this-machine", refit_on=[second], catalog=known(true))
+        validate([second], machine="this-machine", engine="transformers", refit_on=[second], catalog=known(true))
 
 
 def test_a_check_by_hand() -> None:
@@ -110,11 +112,16 @@ def test_a_check_by_hand() -> None:
 def test_what_cannot_be_validated_is_refused(tmp_path: Path) -> None:
     true = engine()
     with pytest.raises(InputError, match="name a record"):
-        validate([], machine="this-machine", catalog=known(true))
+        validate([], machine="this-machine", engine="transformers", catalog=known(true))
     for changes, message in (
         ({"kind": "endpoint"}, "is of an endpoint"),
         ({"details": {}}, "names no model of the catalog and holds no shape"),
         ({"precision": "fp64"}, "was measured in 'fp64'"),
     ):
         with pytest.raises(InputError, match=message):
-            validate([record(tmp_path, "x", true, **changes)], machine="this-machine", catalog=known(true))
+            validate(
+                [record(tmp_path, "x", true, **changes)],
+                machine="this-machine",
+                engine="transformers",
+                catalog=known(true),
+            )
