@@ -175,6 +175,19 @@ class Decoder:
         kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or ()
         self._sees_all = all(kind == "full_attention" for kind in kinds)
 
+    def capacity(self, longest: int, steps: int) -> int:
+        """Tokens that a row's cache comes to hold: the longest prompt and all steps, of a static one rounded up."""
+        tokens = longest + steps
+        return -(-tokens // ROUNDED_TO) * ROUNDED_TO if self.kind == "static" else tokens
+
+    def held_bytes(self) -> int:
+        """Memory of caches that are kept for later batches [bytes]."""
+        import torch
+
+        layers = [layer for cache in self._kept.values() for layer in cache.layers]
+        held = [part for layer in layers for part in vars(layer).values() if isinstance(part, torch.Tensor)]
+        return sum(part.nbytes for part in held)
+
     def release(self) -> None:
         """Give the memory of caches back."""
         self._kept.clear()
@@ -187,13 +200,13 @@ class Decoder:
         prompts : token ids of each, at least one.
         steps : at most; the first one reads the prompts and gives the first token. Who has enough stops earlier.
         rows : of the batch, at least one a prompt; the others compute for nothing. 0: as many as prompts.
-        capacity : tokens that a row of a static cache holds; 0: the longest prompt and all steps, rounded up.
+        capacity : tokens that a row of a static cache holds; 0: as :meth:`capacity` says.
         """
         import torch
 
         device, longest = self.model.device, max(map(len, prompts))
         rows = rows or len(prompts)
-        capacity = capacity or -(-(longest + steps) // ROUNDED_TO) * ROUNDED_TO
+        capacity = capacity or self.capacity(longest, steps)
         static = self.kind == "static"
         width = capacity if static else longest + steps
         ids = torch.zeros((rows, longest), dtype=torch.long)

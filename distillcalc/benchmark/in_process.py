@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from distillcalc.benchmark.decoding import CacheKind, Decoder, Steps
 from distillcalc.benchmark.load import ClosedLoop, Load, OpenLoop, Prompt
-from distillcalc.benchmark.memory import Memory, PeakMemory, weights_bytes
-from distillcalc.benchmark.static_batches import Asked, Serving
+from distillcalc.benchmark.memory import Memory, PeakMemory, is_out_of_memory, weights_bytes
+from distillcalc.benchmark.static_batches import Asked, Serving, lacks
 from distillcalc.benchmark.traces import Traces
 from distillcalc.errors import InputError
 
@@ -178,10 +178,12 @@ class InProcess:
             raise InputError(f"an open loop needs a moment for each of {len(prompts)} prompts. Got {len(load.due_s)}")
         asked = [Asked(i, self._ids(prompt.chat), prompt) for i, prompt in enumerate(prompts)]
         rows = capacity = 0
-        if self.decoder.compiled and asked:
+        window = self.context_window()
+        seen = [one for one in asked if not window or one.tokens <= window]
+        if self.decoder.compiled and seen:
             at_once = load.concurrency if isinstance(load, ClosedLoop) else self.max_batch
-            rows = min(at_once, self.max_batch, len(asked))
-            capacity = max(len(one.ids) + one.most for one in asked)
+            rows = min(at_once, self.max_batch, len(seen))
+            capacity = max(one.tokens for one in seen)
         self._warm(rows, capacity)
         with PeakMemory(self.model) as watched:
             run = Serving(self, asked, load, timeout_s, rows, capacity)
@@ -196,11 +198,19 @@ class InProcess:
             self.decoder.release()  # so that what this run takes is seen
         if self._ready and not rows:
             return
-        # Compiling, recording the graph and replaying it are a step each.
-        list(self.decoder.run([[0]] * max(rows, 1), 4 if rows else 2, rows=rows, capacity=capacity))
-        if not self.decoder.compiled:
+        if rows and lacks(self, rows * self.row_bytes(1, capacity)):
+            return  # the first batch needs more still, and tells it
+        failed = False
+        try:
+            # Compiling, recording the graph and replaying it are a step each.
+            list(self.decoder.run([[0]] * max(rows, 1), 4 if rows else 2, rows=rows, capacity=capacity))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = True  # so will the first batch, which tells it
+        if failed or not self.decoder.compiled:
             self.decoder.release()
-        self._ready = True
+        self._ready = not failed
 
     def ends(self) -> set[int]:
         """Tokens after which the model has said all."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
 EVERY_S = 0.02
+# How errors that are no class of their own say it: of CUDA, while graphs are recorded, and of the host's allocator.
+SAID = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class PeakMemory:
 
         _give_back()
         process = psutil.Process()
-        self._start = self._highest = int(process.memory_info().rss)
-        self._stop = threading.Event()
+        self._began, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(process,), daemon=True)
         self._thread.start()
+        self._began.wait()
         return self
 
     def __exit__(
@@ -83,6 +86,9 @@ class PeakMemory:
         )
 
     def _watch(self, process: Any) -> None:
+        # Here and not before: as a thread starts, the C library frees stacks of those that ended.
+        self._start = self._highest = int(process.memory_info().rss)
+        self._began.set()
         while True:
             self._highest = max(self._highest, int(process.memory_info().rss))
             if self._stop.wait(EVERY_S):
@@ -91,7 +97,8 @@ class PeakMemory:
 
 
 def _give_back() -> None:
-    """Freed memory that the C library keeps for later."""
+    """What nobody uses any more, and freed memory that the C library keeps for later."""
+    gc.collect()  # freed in the middle of a run, it would hide as much of what the run takes
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
@@ -121,5 +128,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     words = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in words or "not enough memory" in words)
+        isinstance(error, RuntimeError) and any(said in words for said in SAID)
     )

@@ -66,8 +66,21 @@ class Asked:
     def most(self) -> int:
         return self.prompt.output_tokens
 
+    @property
+    def tokens(self) -> int:
+        return len(self.ids) + self.most
+
     def end(self, outcome: str, at: float) -> None:
         self.outcome, self.ended = outcome, at
+
+
+def lacks(engine: Engine, needed: float) -> bool:
+    """Whether a host has less memory than is needed [bytes], the cache that is used again or freed included.
+
+    Its system ends processes that take too much, so that nothing could be told afterwards; a GPU says so itself.
+    """
+    device = engine.model.device
+    return bool(device.type == "cpu" and needed > free_bytes(device) + engine.decoder.held_bytes())
 
 
 class _Queue:
@@ -135,7 +148,7 @@ class Serving:
                 self._batch(batch)
 
     def _refused(self, one: Asked) -> bool:
-        if self.window and len(one.ids) + one.most > self.window:
+        if self.window and one.tokens > self.window:
             one.end(f"longer than the model's {self.window} tokens", one.due)
         elif self.queue.now() - one.due > self.timeout_s:  # in the queue
             one.end(TIMEOUT, one.due + self.timeout_s)
@@ -148,7 +161,8 @@ class Serving:
         live = list(range(len(batch)))
         steps = max(one.most for one in batch)
         try:
-            self._refuse_more_than_is_free(batch, steps)
+            if lacks(self.engine, self._needed(batch, steps)):
+                raise MemoryError
             for step in self._steps(batch, steps):
                 at, began = self.queue.moment(step.ended), self.queue.moment(step.began)
                 self._note(batch, live, step.tokens, step.slots, began, at - began)
@@ -198,14 +212,13 @@ class Serving:
         if one.outcome:
             self.queue.answered(one.ended)
 
-    def _refuse_more_than_is_free(self, batch: list[Asked], steps: int) -> None:
-        """On a host the system ends processes that take too much, so that nothing could be told afterwards."""
-        if self.engine.model.device.type == "cpu" and self._needed(batch, steps) > free_bytes(self.engine.model.device):
-            raise MemoryError
-
     def _needed(self, batch: list[Asked], steps: int) -> float:
         longest = max(len(one.ids) for one in batch)
-        return len(batch) * self.engine.row_bytes(longest, longest + steps)
+        capacity = self.capacity or self.engine.decoder.capacity(longest, steps)
+        return self._rows(batch) * self.engine.row_bytes(longest, capacity)
+
+    def _rows(self, batch: list[Asked]) -> int:
+        return self.rows or len(batch)
 
     def _ran_out(self, batch: list[Asked], steps: int) -> None:
         engine, gib = self.engine, 2.0**30
@@ -214,11 +227,11 @@ class Serving:
             import torch
 
             torch.cuda.empty_cache()
-        free, needed = free_bytes(engine.model.device), self._needed(batch, steps)
+        free, needed, rows = free_bytes(engine.model.device), self._needed(batch, steps), self._rows(batch)
         longest = max(len(one.ids) for one in batch) + steps
-        fits = min(int(SAFE * free * len(batch) / needed), len(batch) // 2)
+        fits = min(int(SAFE * free * rows / needed), rows // 2)
         self.out_of_memory = (
-            f"the device ran out of memory with {len(batch)} sequences of up to {longest:,} tokens at once: about "
+            f"the device ran out of memory with {rows} sequences of up to {longest:,} tokens at once: about "
             f"{needed / gib:.1f} GiB beside the weights, and {free / gib:.1f} GiB were free. "
             + (
                 f"What would fit: max_batch = {fits}"

@@ -7,33 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen3_5ForCausalLM,
-    Qwen3_5TextConfig,
-)
 
-from distillcalc.benchmark.decoding import Decoder, Step, StepLog, Steps
+from distillcalc.benchmark import static_batches
+from distillcalc.benchmark.decoding import Decoder, Step
 from distillcalc.benchmark.in_process import InProcess, choose
 from distillcalc.benchmark.load import ClosedLoop, OpenLoop, Prompt
 from distillcalc.benchmark.loads import make_prompts
-from distillcalc.benchmark.memory import PeakMemory, is_out_of_memory, weights_bytes
-from distillcalc.benchmark.shapes import TokenIds
+from distillcalc.benchmark.memory import is_out_of_memory
 from distillcalc.benchmark.static_batches import OUT_OF_MEMORY
 from distillcalc.benchmark.traces import TIMEOUT
 from distillcalc.distill.packaged import smollm2
 from distillcalc.errors import InputError
 from distillcalc.workload.workload import Workload
-
-VOCABULARY = 97
-SHAPE: dict[str, Any] = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.3,
-    "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
-}  # fmt: skip
+from tests.benchmark.models import LENGTHS, engine, gemma, generated, llama, numbers, prompts, qwen
 
 
 @pytest.fixture(autouse=True)
@@ -43,61 +29,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def llama(**more: Any) -> Any:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SHAPE | more)).eval()
-
-
-def gemma() -> Any:
-    """Every second layer sees eight tokens alone, fewer than the sequences have."""
-    torch.manual_seed(0)
-    kinds = ["sliding_attention", "full_attention"]
-    return Gemma3ForCausalLM(
-        Gemma3TextConfig(**SHAPE | {"head_dim": 8, "sliding_window": 8, "layer_types": kinds})
-    ).eval()  # fmt: skip
-
-
-def qwen() -> Any:
-    """Every second layer keeps a state of constant size instead of a cache."""
-    torch.manual_seed(0)
-    more = {
-        "head_dim": 8, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
-        "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
-    }  # fmt: skip
-    return Qwen3_5ForCausalLM(Qwen3_5TextConfig(**SHAPE | more)).eval()
-
-
-def engine(model: Any = None, **more: Any) -> InProcess:
-    return InProcess(model or llama(), TokenIds(VOCABULARY), "tiny", **more)
-
-
-def prompts(*lengths: tuple[int, int], whole: bool = True) -> list[Prompt]:
-    """Prompts of so many tokens in and out."""
-    made = []
-    for i, (read, write) in enumerate(lengths):
-        ids = [(7 * i + 13 * k) % VOCABULARY for k in range(read)]
-        made.append(Prompt(" ".join(map(str, ids)), read, write, whole))
-    return made
-
-
-def generated(model: Any, ids: Sequence[Sequence[int]], most: int) -> list[list[int]]:
-    """What transformers writes to a batch, padded on the left."""
-    longest = max(map(len, ids))
-    padded = torch.tensor([[0] * (longest - len(one)) + list(one) for one in ids])
-    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in ids])
-    out = model.generate(
-        input_ids=padded, attention_mask=mask, max_new_tokens=most, do_sample=False, pad_token_id=VOCABULARY - 1
-    )
-    return [row[longest:].tolist() for row in out]
-
-
-def numbers(text: str) -> list[int]:
-    return [int(one) for one in text.split()]
-
-
-LENGTHS = ((3, 12), (11, 12), (7, 12))
 
 
 def test_writes_what_generate_writes_to_a_batch_of_different_lengths() -> None:
@@ -245,11 +176,14 @@ class Scripted(Decoder):
     """Steps that end at given moments, or an error."""
 
     def script(self, *moments: float, error: Exception | None = None, most_rows: int = 99) -> Scripted:
-        self.moments, self.error, self.most_rows, self.tried = moments, error, most_rows, []
+        self.moments, self.error, self.most_rows = moments, error, most_rows
+        self.tried: list[int] = []
+        self.sizes: list[tuple[int, int]] = []
         return self
 
     def run(self, prompts: Sequence[Sequence[int]], steps: int, *, rows: int = 0, capacity: int = 0) -> Iterator[Step]:
         self.tried.append(len(prompts))
+        self.sizes.append((rows, capacity))
         if self.error is not None and len(prompts) > self.most_rows:
             raise self.error
         began = time.perf_counter()
@@ -314,6 +248,46 @@ def test_a_host_is_not_asked_for_more_than_it_has() -> None:
     assert "shorter sequences, or a smaller model" in target.last.out_of_memory
 
 
+def test_memory_that_lacks_before_the_clock_starts_is_told_too() -> None:
+    # Compiled steps are warmed up with batches of the full size.
+    target, decoder = scripted(1.0, error=torch.OutOfMemoryError("CUDA out of memory"), most_rows=0)
+    decoder.compiled = True
+    traces = target.run(prompts((3, 2), (3, 2)), ClosedLoop(2))
+    assert traces.outcome == (OUT_OF_MEMORY,) * 2
+    assert decoder.tried == [2, 2]  # warming up, and the batch that says so
+    assert target.last is not None
+    assert "max_batch = 1" in target.last.out_of_memory
+
+
+def test_a_host_is_not_warmed_up_beyond_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, decoder = scripted(1.0)
+    decoder.compiled = True
+    monkeypatch.setattr(static_batches, "free_bytes", lambda device: 1000)
+    traces = target.run(prompts((3, 2), (3, 2)), ClosedLoop(2))
+    assert traces.outcome == (OUT_OF_MEMORY,) * 2
+    assert decoder.tried == []
+
+
+def test_memory_of_the_cache_that_is_used_again_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = engine()
+    asked = prompts(*[(3, 2)] * 4)
+    # 2 x 2 layers x 2 KV heads x 8 numbers of 4 bytes = 256 bytes a token; 2 rows of 64 are 32,768. A batch needs
+    # 2 x 3 x (8 x 32 + 3 x 64) x 4 = 10,752 more for reading, so 45,000 are enough for one, and for the next.
+    monkeypatch.setattr(static_batches, "free_bytes", lambda device: 45_000 - target.decoder.held_bytes())
+    assert target.run(asked, ClosedLoop(2)).ok.all()
+    assert target.decoder.held_bytes() >= 32_768
+    monkeypatch.setattr(static_batches, "free_bytes", lambda device: 43_000 - target.decoder.held_bytes())
+    assert target.run(asked, ClosedLoop(2)).outcome == (OUT_OF_MEMORY,) * 4  # 43,520 would be needed
+
+
+def test_a_refused_prompt_makes_no_cache_longer() -> None:
+    target, decoder = scripted(1.0)
+    decoder.compiled = True
+    traces = target.run(prompts((200, 5000), (3, 1)), ClosedLoop(2))
+    assert traces.outcome == ("longer than the model's 256 tokens", "ok")
+    assert decoder.sizes == [(1, 4)] * 2  # rows and capacity: of the other one, warming up and serving
+
+
 def test_what_the_model_cannot_see_is_refused() -> None:
     traces = engine().run(prompts((200, 57), (200, 56)), ClosedLoop(2))
     assert traces.outcome == ("longer than the model's 256 tokens", "ok")
@@ -347,15 +321,6 @@ def test_compiled_steps_have_batches_of_one_size(
     assert len(compiled) == 2  # for batches of one
 
 
-def test_rows_without_a_request_compute_for_nothing() -> None:
-    decoder = Decoder(llama())
-    alone = [step.chosen for step in decoder.run([[5, 6, 7]], 4)]
-    padded = list(decoder.run([[5, 6, 7]], 4, rows=3, capacity=40))
-    assert [step.chosen[:1] for step in padded] == alone
-    assert [step.tokens for step in padded] == [9, 3, 3, 3]
-    assert [step.slots for step in padded] == [120] * 4
-
-
 def test_prompts_made_with_the_engine_have_the_wanted_lengths() -> None:
     target = InProcess.load(str(smollm2()))
     made = make_prompts(Workload(requests_per_day=1, input_tokens=60, output_tokens=3), 3, target)
@@ -369,28 +334,6 @@ def test_a_chat_is_read_as_one() -> None:
     traces = target.run([Prompt("9", 1, 2, messages=chat)], ClosedLoop(1))
     assert traces.input_tokens.tolist() == [3]
     assert traces.texts == target.run([Prompt("1 2 3", 3, 2)], ClosedLoop(1)).texts
-
-
-def test_memory_is_weights_and_what_came_on_top() -> None:
-    model = llama()
-    with PeakMemory(model) as watched:
-        held = torch.ones(64 * 2**20, dtype=torch.uint8)
-        held += 1
-        time.sleep(0.1)  # so that it is seen
-        del held
-    assert watched.memory is not None
-    assert watched.memory.weights_bytes == weights_bytes(model)
-    assert watched.memory.peak_bytes >= weights_bytes(model) + 60 * 2**20
-    assert "resident set" in watched.memory.how
-
-
-def test_steps_must_be_told_in_full() -> None:
-    assert len(StepLog().steps()) == 0
-    none = {"read": {"steps": 0}, "write": {"steps": 0}}
-    assert StepLog().steps().summary() == none
-    arrays = StepLog().steps().arrays()
-    with pytest.raises(InputError, match="one for each step"):
-        Steps(**{**arrays, "seconds": np.ones(2)})
 
 
 def test_where_to_run() -> None:
