@@ -155,6 +155,24 @@ def test_a_closed_loop_sends_as_answers_come() -> None:
     assert (traces.late_s == 0).all()
 
 
+def test_a_closed_loop_is_served_in_lockstep() -> None:
+    target = engine()
+    traces = target.run(prompts(*[(3, 4)] * 6, (3, 2)), ClosedLoop(3))
+    assert target.last is not None
+    steps = target.last.steps
+    assert steps.sequences.tolist() == [3] * 4 + [3] * 4 + [1] * 2
+    assert steps.reads.nonzero()[0].tolist() == [0, 4, 8]
+    for first in (0, 3):
+        assert len(set(traces.last_s[first : first + 3])) == 1  # together
+    assert traces.due_s[3:].tolist() == [traces.last_s[0]] * 3 + [traces.last_s[3]]
+
+
+def test_who_has_a_longer_neighbour_lets_the_next_one_wait() -> None:
+    # The second answer is short: its client asks again at once, and waits until the first one is written.
+    traces = engine().run(prompts((3, 9), (3, 2), (3, 2)), ClosedLoop(2))
+    assert traces.due_s[2] == traces.last_s[1] < traces.last_s[0] < traces.first_s[2]
+
+
 def test_who_ends_first_is_followed_first() -> None:
     traces = engine().run(prompts((3, 5), (3, 2), (3, 1), (3, 1)), ClosedLoop(2))
     assert traces.due_s[2:].tolist() == [traces.last_s[1], traces.last_s[0]]
