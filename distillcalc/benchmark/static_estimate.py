@@ -62,7 +62,8 @@ def estimate_static(
     -----
     Of a batch of b prompts, the longest of s tokens: reading takes step(b sequences, b s tokens, 0 context,
     b s^2 / 2 pairs), for short ones are padded; the k-th token after the first takes step(those still writing,
-    b tokens, b (s + k) context). All rows compute until the longest answer ends, and a request's last token is its own.
+    b tokens, b (s + k) context). All rows compute until the longest answer ends, and a request's last token is its
+    own; its client then asks again, and waits until the batch has ended.
     """
     inputs, outputs = np.asarray(input_tokens, dtype=np.int64), np.asarray(output_tokens, dtype=np.int64)
     if inputs.ndim != 1 or inputs.shape != outputs.shape or not inputs.size:
@@ -71,6 +72,7 @@ def estimate_static(
         raise InputError("concurrency, input_tokens and output_tokens must be 1 or more")
     ttft, tpot, e2e = np.empty(len(inputs)), np.full(len(inputs), np.nan), np.empty(len(inputs))
     total, cached = 0.0, 0
+    free = np.zeros(concurrency)  # moments from which each client has its answer, and asks again
     for first in range(0, len(inputs), concurrency):
         rows = slice(first, first + concurrency)
         longest, wanted = int(inputs[rows].max()), outputs[rows]
@@ -79,9 +81,11 @@ def estimate_static(
         after = np.arange(1, most)
         writing = (wanted[:, None] > after[None]).sum(axis=0)
         ends = np.concatenate([[0.0], np.cumsum(step.seconds(writing, b, b * (longest + after)))]) + read
-        ttft[rows], e2e[rows] = read, ends[wanted - 1]
+        waited = total - free[:b]  # whose answer was short waits for the longest
+        ttft[rows], e2e[rows] = waited + read, waited + ends[wanted - 1]
         some = wanted > 1
         tpot[rows] = np.where(some, (ends[wanted - 1] - read) / np.maximum(wanted - 1, 1), np.nan)
+        free = np.sort(np.concatenate([free[b:], total + ends[wanted - 1]]))
         total += float(ends[-1])
         cached = max(cached, b * (longest + most))
     return StaticEstimate(

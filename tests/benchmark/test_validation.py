@@ -45,11 +45,12 @@ def record(folder: Path, name: str, true: EngineRow, seed: int = 0, **changes: A
         due, facts, now = np.empty(16), [], 0.0
         for first in range(0, 16, b):
             rows = slice(first, first + b)
-            due[rows] = now
             longest, most, wanted = int(inputs[rows].max()), int(outputs[rows].max()), outputs[rows]
             facts.append((b, b * longest, b * (longest + most), b * longest**2 / 2))
             facts += [(int((wanted > k).sum()), b, b * (longest + k), 0.0) for k in range(1, most)]
-            now += float(made.e2e_s[rows].max())
+            spent = [float(step.seconds(n, t, 0 if p else c, p)) for n, t, c, p in facts[-most:]]
+            due[rows] = now + spent[0] - made.ttft_s[rows]  # who had a short answer has asked and waits
+            now += sum(spent)
         sequences, tokens, slots, pairs = np.array(facts).T
         seconds = step.seconds(sequences, tokens, np.where(pairs > 0, 0, slots), pairs)
         held = {"seconds": seconds, "sequences": sequences, "tokens": tokens, "slots": slots, "pairs": pairs}
