@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from distillcalc.distill.training.devices import processor
-from distillcalc.errors import InputError
+from distillcalc.errors import InputError, MissingExtra
 
 PACKAGES = ("torch", "transformers", "numpy", "vllm")
 READ_BYTES = 256 * 2**20  # of weights that are read in turn: far beyond the caches
@@ -146,8 +146,13 @@ def measure_machine(seconds: float = 20.0) -> MachineSpeed:
     ------
     InputError
         For a duration out of range.
+    MissingExtra
+        If torch is not installed.
     """
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra("torch", "distill") from error
 
     if not LEAST_S <= seconds <= MOST_S:
         raise InputError(f"seconds must be between {LEAST_S:g} and {MOST_S:g}. Got {seconds:g}")

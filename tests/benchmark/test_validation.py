@@ -8,7 +8,7 @@ import pytest
 
 from distillcalc.benchmark.record import Level, Measured, Record
 from distillcalc.benchmark.static_estimate import estimate_static
-from distillcalc.benchmark.validation import Check, validate
+from distillcalc.benchmark.validation import Check, validate, without_head
 from distillcalc.catalog import Catalog, EngineRow
 from distillcalc.errors import InputError
 from distillcalc.estimate.step_time import Placement, StepTime
@@ -36,7 +36,7 @@ def engine(**changes: Any) -> EngineRow:
 def record(folder: Path, name: str, true: EngineRow, seed: int = 0, **changes: Any) -> Path:
     """A record of a machine whose steps take what the model says of them under these constants."""
     place = Placement.of(CATALOG.model("measured"), CATALOG.gpu("this-machine"), "fp32", 1, kv_precision="fp32")
-    step = StepTime.of(place, true)
+    step = StepTime.of(without_head(place, CATALOG.model("measured")), true)
     rng = np.random.default_rng(seed)
     levels, arrays = [], {}
     for i, b in enumerate((1, 4, 8)):
@@ -101,6 +101,14 @@ def test_a_re_fit_on_one_run_predicts_another(tmp_path: Path) -> None:
     assert found.to_dict()["after"][0]["error"] == found.after[0].error
     with pytest.raises(InputError, match="second: a record that is fitted to cannot show"):
         validate([second], machine="this-machine", engine="transformers", refit_on=[second], catalog=known(true))
+
+
+def test_prompts_do_not_pass_the_output_layer() -> None:
+    row = CATALOG.model("measured")
+    place = Placement.of(row, CATALOG.gpu("this-machine"), "fp32", 1, kv_precision="fp32")
+    # 134.5 million parameters less a table of 49,152 x 576, twice.
+    assert without_head(place, row).token_flop == pytest.approx(2 * (134.5e6 - 28_311_552))
+    assert without_head(place, row).weights_bytes == place.weights_bytes  # it is read all the same
 
 
 def test_a_check_by_hand() -> None:
