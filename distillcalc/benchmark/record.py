@@ -18,18 +18,13 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from distillcalc.distill.records import Strict
 from distillcalc.errors import InputError
 
 SCHEMA_VERSION: Final = 1
 SAMPLES_SUFFIX = ".samples.npz"
-
-
-class Strict(BaseModel):
-    """Immutable, no unknown fields, finite numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Measured(Strict):
