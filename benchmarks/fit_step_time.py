@@ -48,6 +48,7 @@ EDGE = {
     "sequence_s": 0.0005,
     "all_reduce_s": 0.0,
     "link_efficiency": 1.0,
+    "repack": 0.0,
     "request_s": 0.002,
     "source": "assumed; SmolLM2-135M on two CPU cores decoded at 0.5 of an assumed bandwidth (data/gpus.toml)",
     "confidence": "low",

@@ -196,6 +196,7 @@ class EngineRow(Row):
     all_reduce_s: NonNegative  # latency of one all-reduce, two a layer
     link_efficiency: Share  # of the link's peak
     request_s: NonNegative  # per request before its first step: parsing, tokenising, scheduling
+    repack: NonNegative = 0.0  # rearranging the weights in a step of several tokens, over reading them once; a CPU's
     rows: int = Field(0, ge=0)  # measured points that these were fitted to
     # A measured value is between prediction / factor and prediction x factor, nine times in ten, of a model left out.
     tpot_factor: Annotated[float, Field(ge=1)] = 1.0

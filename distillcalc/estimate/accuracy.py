@@ -210,7 +210,7 @@ def _roofline(points: Points) -> Prediction:
     plain = SimpleNamespace(
         mbu=0.8, kv_mbu=0.8, expert_mbu=0.8, mfu_bf16=0.5, mfu_fp8=0.5, mfu_fp4=0.5, expert_mfu=0.5, attention_mfu=0.5,
         overlap=1.0, fixed_s=2e-3, layer_s=0.0, expert_layer_s=0.0, quantise_s=0.0, sequence_s=0.0, all_reduce_s=0.0,
-        link_efficiency=1e9,
+        link_efficiency=1e9, repack=0.0,
     )  # fmt: skip
     step = StepTime.of(points.placement, plain)
     prompt, output = points.column("input_tokens"), points.column("output_tokens")

@@ -408,7 +408,8 @@ class Fit:
     def __init__(self, points: Points, around: EngineRow | None = None, looseness: float = 1.0) -> None:
         self.points, self.scale = points, ACROSS if around is None else OWN_RUNS
         self.engines, self.harnesses = (sorted(set(points.column(name))) for name in ("engine", "harness"))
-        self.overlap = around.overlap if around else 0.0
+        # Of measured requests these two cannot be told.
+        self.kept = {name: getattr(around, name) if around else 0.0 for name in ("overlap", "repack")}
         self.own = {name: OWN[name] for name in OWN if around is None or name != "engine_s"}
         expected: dict[str, tuple[float, float]] = {}
         for name, (mean, deviation) in COMMON.items():
@@ -449,7 +450,7 @@ class Fit:
 
         own = each(places[0], self.engines, self.own)
         values["fixed_s"] = values["fixed_s"] + own.pop("engine_s", 0.0)
-        return SimpleNamespace(**values, **own, overlap=self.overlap), each(places[1], self.harnesses, HARNESS)
+        return SimpleNamespace(**values, **own, **self.kept), each(places[1], self.harnesses, HARNESS)
 
     def predict(self, points: Points, *, harness_known: bool = True) -> Prediction:
         """What the fitted constants say of any points; those of their harness only where that may be known."""
@@ -488,7 +489,7 @@ class Fit:
         shared = {name: named[name] for name in COMMON if name != "fixed_s"}
         made = {}
         for engine in self.engines:
-            values = {**shared, "overlap": self.overlap}
+            values = {**shared, **self.kept}
             values["fixed_s"] = named["fixed_s"] + named.get(f"engine_s:{engine}", 0.0)
             values |= {name: named[f"{name}:{engine}"] for name in ("sequence_s", "request_s")}
             made[engine] = {name: float(f"{values[name]:.3g}") for name in ENGINE_FIELDS}

@@ -66,11 +66,18 @@ class Machines:
         return replace(self, step=replace(self.step, **{name: getattr(self.step, name) * factor for name in times}))
 
     def reading_s(self, batch: Any) -> Floats:
-        """Time to read the weights that a step of so many tokens uses [s]."""
+        """Time to read, and to rearrange, the weights that a step of so many tokens uses [s]."""
         step = self.step
-        if not np.any(step.experts_s):
+        if not self.reading_grows:
             return np.asarray(step.weights_s)
-        return np.asarray(step.weights_s + step.experts_s * (1 - step.expert_miss ** np.asarray(batch, dtype=float)))
+        several = np.clip(np.asarray(batch, dtype=float) - 1, 0, 1)
+        touched = 1 - step.expert_miss ** np.asarray(batch, dtype=float)
+        return np.asarray(step.weights_s + step.repack_s * several + step.experts_s * touched)
+
+    @property
+    def reading_grows(self) -> bool:
+        """Whether a larger batch reads more of the weights, or rearranges them."""
+        return bool(np.any(self.step.experts_s) or np.any(self.step.repack_s))
 
 
 def serving_precision(row: ModelRow, asked: str) -> str:
@@ -248,7 +255,7 @@ class Lines:
 
 def pace(m: Machines, load: Load, prompt: Floats) -> Callable[[Floats], Floats]:
     """TPOT [s] as a function of the batch, the others' prompts included: step + (b - 1) x prompt / output."""
-    if not np.any(m.step.experts_s):
+    if not m.reading_grows:
         return Lines.of(m, load, m.reading_s(1.0), prompt).at
     return lambda batch: Lines.of(m, load, m.reading_s(batch), prompt).at(batch)
 
@@ -263,7 +270,7 @@ def largest_batch(m: Machines, load: Load, prompt: Floats, limit: Floats | float
 
     In closed form for a dense model. The experts that a batch touches make TPOT of a mixture a curve: bisection.
     """
-    if not np.any(m.step.experts_s):
+    if not m.reading_grows:
         return Lines.of(m, load, m.reading_s(1.0), prompt).largest_batch(limit)
     low, high = np.zeros(np.broadcast_shapes(most.shape, np.shape(limit))), np.broadcast_to(most, most.shape) + 1.0
     for _ in range(BISECTIONS):

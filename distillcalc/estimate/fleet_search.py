@@ -55,11 +55,11 @@ def replica_seconds(engine: Engine, traffic: Traffic) -> float:
     (in every step the sequences' reserved tokens fit the cache), and, with chunks, tokens computed / chunk. Then
     seconds >= k fixed + sequence output + exchange tokens + overlap max(read, compute) + (1 - overlap) (read + compute)
     with read = k weights + kv contexts and compute = token tokens + pair input^2 / 2 summed over a request's steps: a
-    sum of maxima is never below the maximum of the sums.
+    sum of maxima is never below the maximum of the sums. Steps of one token rearrange no weights: none are counted.
     """
     inputs, visible, thinking = (side.astype(float) for side in traffic.lengths)
     output = visible + thinking
-    fixed, sequence, weights, experts, miss, kv, token, pair, overlap, exchange = engine.constants.tolist()
+    fixed, sequence, weights, experts, miss, kv, token, pair, overlap, exchange, _ = engine.constants.tolist()
     computed = float(np.mean(inputs + output - 1))
     steps = max(
         float(np.mean(output)) / engine.max_sequences,

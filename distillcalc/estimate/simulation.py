@@ -81,7 +81,7 @@ class Engine:
 
     @cached_property
     def constants(self) -> Floats:
-        """The constants of the step time in the order of its fields, shape (10,)."""
+        """The constants of the step time in the order of its fields, shape (11,)."""
         values = [np.asarray(getattr(self.step_time, field.name), dtype=float) for field in fields(StepTime)]
         if any(value.size != 1 for value in values):
             shapes = {field.name: value.shape for field, value in zip(fields(StepTime), values, strict=True)}

@@ -103,7 +103,7 @@ def empty_replicas(replicas: int, max_sequences: int) -> Replicas:
 def step_seconds(c: Floats, sequences: int, tokens: int, context: int, pairs: float) -> float:
     """Duration of one step [s]: StepTime.seconds on scalars, its constants in ``c`` in the order of its fields."""
     touched = 1.0 - c[4] ** tokens if c[3] > 0 else 0.0
-    read = c[2] + c[3] * touched + c[5] * context
+    read = c[2] + c[3] * touched + c[5] * context + (c[10] if tokens > 1 else 0.0)
     compute = c[6] * tokens + c[7] * pairs
     return float(c[0] + c[1] * sequences + c[9] * tokens + max(read, compute) + (1 - c[8]) * min(read, compute))
 
@@ -115,7 +115,7 @@ def run_seconds(c: Floats, sequences: int, context: int, steps: int) -> float:
     Reading grows, computing does not: the sum over the steps before reading takes longer, and over those after.
     """
     touched = 1.0 - c[4] ** sequences if c[3] > 0 else 0.0
-    read = c[2] + c[3] * touched + c[5] * context
+    read = c[2] + c[3] * touched + c[5] * context + (c[10] if sequences > 1 else 0.0)
     compute = c[6] * sequences
     growth = c[5] * sequences
     before = 0

@@ -25,7 +25,7 @@ BITS = {"fp32": 32.0, "bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.25, "fp4"
 # What StepTime needs of an engine.
 CONSTANTS = (
     *("mbu", "kv_mbu", "expert_mbu", "mfu_bf16", "mfu_fp8", "mfu_fp4", "expert_mfu", "attention_mfu", "overlap"),
-    *("fixed_s", "layer_s", "expert_layer_s", "quantise_s", "sequence_s", "all_reduce_s", "link_efficiency"),
+    *("fixed_s", "layer_s", "expert_layer_s", "quantise_s", "sequence_s", "all_reduce_s", "link_efficiency", "repack"),
 )
 
 
@@ -193,11 +193,15 @@ class StepTime:
     pair_s : attention of one prompt token to one token before it [s].
     overlap : share of the shorter of reading and computing that hides behind the longer one, 0..1.
     exchange_s : exchanging one token's activations between the GPUs of a replica [s].
+    repack_s : rearranging the weights in a step of more than one token [s]. A CPU's product of matrices copies its
+        weights into blocks first (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008);
+        its product of a matrix and a vector, which is a step of one token, does not.
 
     Notes
     -----
     step = fixed + sequence n + exchange tokens + max(read, compute) + (1 - overlap) min(read, compute),
-    read = weights + experts (1 - miss^tokens) + kv context, compute = token tokens + pair pairs.
+    read = weights + experts (1 - miss^tokens) + kv context + repack min(tokens - 1, 1),
+    compute = token tokens + pair pairs.
     The experts touched by t tokens that choose k of E at random are E (1 - (1 - k/E)^t).
     """
 
@@ -211,6 +215,7 @@ class StepTime:
     pair_s: Any
     overlap: Any
     exchange_s: Any = 0.0
+    repack_s: Any = 0.0
 
     @classmethod
     def of(cls, placement: Placement, engine: EngineRow | Any) -> StepTime:
@@ -242,6 +247,7 @@ class StepTime:
             pair_s=p.pair_flop / (p.attention_peak * engine.attention_mfu),
             exchange_s=exchanged / (p.link * engine.link_efficiency),
             overlap=engine.overlap,
+            repack_s=engine.repack * p.weights_bytes / (p.bandwidth * engine.mbu),
         )
 
     def seconds(self, sequences: Any, tokens: Any, context: Any, pairs: Any = 0.0) -> Floats:
@@ -255,7 +261,8 @@ class StepTime:
         pairs : for each prompt token the tokens before it in its prompt, summed: s^2 / 2 for a whole prompt of s.
         """
         touched = 1 - self.expert_miss ** np.asarray(tokens, dtype=float)
-        read = self.weights_s + self.experts_s * touched + self.kv_s * context
+        several = np.clip(np.asarray(tokens, dtype=float) - 1, 0, 1)
+        read = self.weights_s + self.repack_s * several + self.experts_s * touched + self.kv_s * context
         compute = self.token_s * tokens + self.pair_s * pairs
         longer, shorter = np.maximum(read, compute), np.minimum(read, compute)
         engine = self.fixed_s + self.sequence_s * sequences + self.exchange_s * tokens

@@ -346,11 +346,13 @@ LIMITS = st.fixed_dictionaries(
     limits=LIMITS,
     memory_gb=st.floats(17.7, 19),
     flops=st.floats(10, 2000),
+    repack=st.sampled_from([0.0, 0.75]),
 )
 def test_the_closed_form_is_the_largest_batch_that_a_search_finds(
-    inputs: float, outputs: float, sigma: float, limits: dict[str, float], memory_gb: float, flops: float
+    inputs: float, outputs: float, sigma: float, limits: dict[str, float], memory_gb: float, flops: float, repack: float
 ) -> None:
-    known = catalog(gpus={"toy": {"memory_gb": memory_gb, "bf16_tflops": flops}})
+    engine = {"vllm": {"repack": repack}}
+    known = catalog(gpus={"toy": {"memory_gb": memory_gb, "bf16_tflops": flops}}, engines=engine)
     m = machine(known, "tiny", "toy", max_sequences=1_000_000)
     r = load(inputs, outputs, sigma_in=sigma, sigma_out=sigma)
     found = replica_capacity(m, r, objectives(**limits))

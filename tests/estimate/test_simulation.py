@@ -48,6 +48,7 @@ def step_times(draw: st.DrawFn) -> StepTime:
         pair_s=some(1e-5),
         overlap=draw(st.floats(0, 1)),
         exchange_s=some(1e-4),
+        repack_s=some(5e-3),
     )
 
 
