@@ -32,8 +32,10 @@ SPREAD: Mapping[str, tuple[float, float, float]] = {
     "fixed_s": (1.5, 1e-6, 0.1),
     "layer_s": (1.5, 1e-8, 0.01),
     "sequence_s": (1.5, 1e-8, 0.01),
+    "repack": (1.5, 1e-3, 5.0),
 }
-NOISE = 0.03  # of the median of like steps, relative
+NOISE = 0.05  # how far the model may be off the median of many like steps, relative
+SINGLE = 0.15  # how far one step is off the median of its like, relative
 FEWEST = 4  # groups of like steps
 BUCKET = 1.25  # contexts within so much of each other are alike
 
@@ -65,8 +67,8 @@ class MeasuredSteps:
         seconds, sequences, tokens, slots, pairs = (np.asarray(arrays[name], dtype=float) for name in names)
         return cls(placement, seconds, sequences, tokens, np.where(pairs > 0, 0.0, slots), pairs)
 
-    def grouped(self) -> MeasuredSteps:
-        """Like steps as one: the median time of those of as many sequences and tokens and of about one context."""
+    def grouped(self) -> tuple[MeasuredSteps, Floats]:
+        """Like steps as one, and how many: the median of those of as many sequences, tokens and about one context."""
         bucket = np.round(np.log(np.maximum(self.context + self.pairs, 1.0)) / math.log(BUCKET))
         keys = np.stack([self.sequences, self.tokens, self.pairs > 0, bucket], axis=1)
         _, group = np.unique(keys, axis=0, return_inverse=True)
@@ -76,7 +78,7 @@ class MeasuredSteps:
             return np.array([np.median(values[group == one]) for one in range(int(group.max()) + 1)])
 
         held = (self.seconds, self.sequences, self.tokens, self.context, self.pairs)
-        return MeasuredSteps(self.placement, *map(middle, held))
+        return MeasuredSteps(self.placement, *map(middle, held)), np.bincount(group).astype(float)
 
 
 def refit(engine: EngineRow, runs: Sequence[MeasuredSteps], *, noise: float = NOISE) -> EngineRow:
@@ -84,10 +86,11 @@ def refit(engine: EngineRow, runs: Sequence[MeasuredSteps], *, noise: float = NO
 
     Parameters
     ----------
-    engine : where each constant is expected.
+    engine : where each constant is expected; what is 0 there stays 0.
     runs : steps of one model or more on the same machine. Of a single model it cannot be told what a layer takes from
         what a step does; together they are right all the same.
-    noise : relative error of the median of like steps.
+    noise : relative error that the model may have at the median of many like steps. The median of n steps is off by
+        :data:`SINGLE` / sqrt(n) on top: writing is measured by hundreds of steps, reading a prompt by a few.
 
     Returns
     -------
@@ -102,31 +105,34 @@ def refit(engine: EngineRow, runs: Sequence[MeasuredSteps], *, noise: float = NO
     from scipy.optimize import least_squares
 
     groups = [run.grouped() for run in runs if len(run.seconds)]
-    count = sum(len(group.seconds) for group in groups)
+    count = sum(len(counts) for _, counts in groups)
     if count < FEWEST:
         raise InputError(f"a re-fit needs {FEWEST} kinds of steps or more: other batches, other lengths. Got {count}")
-    names = list(SPREAD)
+    names = [name for name in SPREAD if getattr(engine, name) > 0]
     least = np.log([SPREAD[name][1] for name in names])
     most = np.log([SPREAD[name][2] for name in names])
     spread = np.array([SPREAD[name][0] for name in names])
-    start = np.clip(np.log([max(getattr(engine, name), 1e-12) for name in names]), least + 1e-9, most - 1e-9)
+    start = np.clip(np.log([getattr(engine, name) for name in names]), least + 1e-9, most - 1e-9)
     fixed = {name: getattr(engine, name) for name in CONSTANTS}
+
+    scales = [np.sqrt(noise**2 + SINGLE**2 / counts) for _, counts in groups]
 
     def off(logs: Floats) -> Floats:
         constants = SimpleNamespace(**{**fixed, **dict(zip(names, np.exp(logs), strict=True))})
         errors = [
             np.log(StepTime.of(one.placement, constants).seconds(one.sequences, one.tokens, one.context, one.pairs))
             - np.log(one.seconds)
-            for one in groups
+            for one, _ in groups
         ]
-        return np.concatenate([*(error / noise for error in errors), (logs - start) / spread])
+        return np.concatenate([*(e / s for e, s in zip(errors, scales, strict=True)), (logs - start) / spread])
 
+    models = len({str(run.placement) for run in runs if len(run.seconds)})
     found = least_squares(off, start, bounds=(least, most), loss="soft_l1")
     values = {name: float(f"{value:.4g}") for name, value in zip(names, np.exp(found.x), strict=True)}
     return engine.model_copy(
         update={
             **values, "rows": count, "checked": date.today(), "confidence": "high", "note": "",
             "source": f"fitted to {sum(len(run.seconds) for run in runs):,} measured steps ({count} kinds) of "
-            f"{len(groups)} model{'s' if len(groups) > 1 else ''} on one machine",
+            f"{models} model{'s' if models > 1 else ''} on one machine",
         }
     )  # fmt: skip

@@ -100,3 +100,23 @@ def test_a_static_cache_is_read_through_all_of_its_slots() -> None:
     arrays = {"seconds": [1, 1], "sequences": [2, 2], "tokens": [20, 2], "slots": [60, 60], "pairs": [100, 0]}
     made = MeasuredSteps.of(placement(3, 0.0389), arrays)
     assert made.context.tolist() == [0, 60]
+
+
+def test_weights_rearranged_for_several_tokens_are_seen() -> None:
+    true, expected = engine(repack=1.2, mbu=0.5), engine(repack=0.5)
+    places = placement(30, 0.1345), placement(3, 0.0389)
+    found = refit(expected, [steps(place, true, 0.02, seed) for seed, place in enumerate(places)])
+    assert found.repack == pytest.approx(1.2, rel=0.1)
+    # An engine that is known not to do so is not made to.
+    assert refit(engine(), [steps(place, true) for place in places]).repack == 0
+
+
+def test_what_many_steps_say_counts_more_than_what_a_few_do() -> None:
+    # Writing in batches takes twice as long as expected, by more than a hundred steps; nine prompts are as expected.
+    row = engine(repack=0.5)
+    run = steps(placement(30, 0.1345), row)
+    writing = (run.pairs == 0) & (run.sequences > 1)
+    slow = np.where(writing, 2.0, 1.0) * run.seconds
+    found = refit(row, [MeasuredSteps(run.placement, slow, run.sequences, run.tokens, run.context, run.pairs)])
+    made = StepTime.of(run.placement, found).seconds(run.sequences, run.tokens, run.context, run.pairs)
+    assert np.abs(made / slow - 1)[writing].mean() < 0.1
