@@ -1,6 +1,7 @@
 """Measure a student or an endpoint, and hold the estimate against the measurement.
 
-``benchmark(target, workload)`` measures an ``InProcess`` model, a shape (``load_shape``) or an ``Endpoint``;
+``benchmark(target, workload)`` measures an ``InProcess`` model, an ``InProcessClassifier``, a shape (``load_shape``) or
+an ``Endpoint``;
 ``validate(records, machine=...)`` puts estimate and measurement side by side and fits the engine to them, and
 ``redecide(scenario, ...)`` says what the decision becomes.
 """
@@ -11,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distillcalc.benchmark.classifying import InProcessClassifier
     from distillcalc.benchmark.comparing import Comparison, compare
     from distillcalc.benchmark.endpoint import Endpoint
     from distillcalc.benchmark.in_process import InProcess
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from distillcalc.benchmark.validation import Validation, validate
 
 _HOMES = {
+    "classifying": ("InProcessClassifier",),
     "comparing": ("Comparison", "compare"),
     "endpoint": ("Endpoint",),
     "in_process": ("InProcess",),
@@ -45,6 +48,7 @@ __all__ = [
     "Comparison",
     "Endpoint",
     "InProcess",
+    "InProcessClassifier",
     "Judge",
     "MachineSpeed",
     "PowerMeter",

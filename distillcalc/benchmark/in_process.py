@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distillcalc.benchmark.decoding import CacheKind, Decoder, Steps
-from distillcalc.benchmark.load import ClosedLoop, Load, OpenLoop, Prompt
-from distillcalc.benchmark.memory import Memory, PeakMemory, is_out_of_memory, weights_bytes
+from distillcalc.benchmark.load import ClosedLoop, Load, Prompt
+from distillcalc.benchmark.memory import Memory, PeakMemory, is_out_of_memory, row_bytes, weights_bytes
 from distillcalc.benchmark.static_batches import Asked, Serving, lacks
 from distillcalc.benchmark.traces import Traces
 from distillcalc.errors import InputError
@@ -87,8 +87,7 @@ class InProcess:
             raise InputError(f"max_batch must be 1 or more. Got {max_batch}")
         self.model, self.tokenizer, self._name, self.max_batch = model.eval(), tokenizer, name, max_batch
         self.decoder = Decoder(self.model, cache=cache, compiled=compile)
-        found = str(model.dtype).removeprefix("torch.")
-        self.precision = precision or {dtype: short for short, dtype in DTYPES.items()}.get(found, found)
+        self.precision = precision or precision_of(model)
         self.why = why or "of the weights"
         self.last: Run | None = None
         self._ready = False
@@ -174,8 +173,6 @@ class InProcess:
         InputError
             If an open loop has not one moment for each prompt.
         """
-        if isinstance(load, OpenLoop) and len(load.due_s) != len(prompts):
-            raise InputError(f"an open loop needs a moment for each of {len(prompts)} prompts. Got {len(load.due_s)}")
         asked = [Asked(i, self._ids(prompt.chat), prompt) for i, prompt in enumerate(prompts)]
         rows = capacity = 0
         window = self.context_window()
@@ -228,17 +225,14 @@ class InProcess:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def row_bytes(self, read: int, capacity: int) -> float:
-        """About what one sequence of a batch takes [bytes]: its cache, and activations where its prompt is read.
+        """About what one sequence of a batch takes [bytes]; see :func:`distillcalc.benchmark.memory.row_bytes`."""
+        return row_bytes(self.model, read, capacity)
 
-        2 x layers x KV heads x head size numbers a cached token; of the layer at work about 8 hidden and 3 feed-forward
-        numbers a prompt token.
-        """
-        from distillcalc.distill.training.shapes import shape_of
 
-        shape = shape_of(self.model)
-        cached = 2 * shape["layers"] * shape["kv_heads"] * shape["head_dim"] * capacity
-        at_work = (8 * shape["hidden"] + 3 * shape.get("intermediate", 4 * shape["hidden"])) * read
-        return float((cached + at_work) * self.model.dtype.itemsize)
+def precision_of(model: Any) -> str:
+    """The precision of a model's weights, as a record tells it."""
+    found = str(model.dtype).removeprefix("torch.")
+    return {dtype: short for short, dtype in DTYPES.items()}.get(found, found)
 
 
 def choose(precision: Precision, device: Device) -> Chosen:

@@ -110,6 +110,23 @@ def weights_bytes(model: Any) -> int:
     return int(sum(part.numel() * part.element_size() for part in (*model.parameters(), *model.buffers())))
 
 
+def row_bytes(model: Any, read: int, cached: int = 0) -> float:
+    """About what one sequence of a batch takes [bytes]: its cache, and activations where its prompt is read.
+
+    2 x layers x KV heads x head size numbers a cached token, and :func:`at_work` a prompt token.
+    """
+    from distillcalc.distill.training.shapes import shape_of
+
+    shape = shape_of(model)
+    held = 2 * shape["layers"] * shape["kv_heads"] * shape["head_dim"] * cached
+    return float((held + at_work(shape["hidden"], shape.get("intermediate")) * read) * model.dtype.itemsize)
+
+
+def at_work(hidden: int, intermediate: int | None) -> int:
+    """About so many numbers of a prompt token are held by the layer at work: 8 hidden and 3 feed-forward ones."""
+    return 8 * hidden + 3 * (intermediate or 4 * hidden)
+
+
 def free_bytes(device: Any) -> int:
     """What the device could still give: on a GPU also what its allocator holds and does not use [bytes]."""
     if device.type == "cuda":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from distillcalc.benchmark.classifying import ENCODER, InProcessClassifier
 from distillcalc.benchmark.endpoint import Endpoint
 from distillcalc.benchmark.highest_load import HighestLoad, highest_load
 from distillcalc.benchmark.in_process import InProcess
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 CONCURRENCY = (1, 2, 4, 8)
 ROUNDS = 8  # times that a closed loop is filled
 FEWEST = 16  # requests a level
+INSIDE = (InProcess, InProcessClassifier)  # targets in this process: they tell their steps and their shape
 TRACE_ARRAYS = (
     "due_s", "sent_s", "first_s", "last_s", "input_tokens", "output_tokens", "chunk_s", "chunk_tokens", "offsets",
 )  # fmt: skip
@@ -99,7 +101,7 @@ def benchmark(
 
     Parameters
     ----------
-    target : a model in process, or an endpoint.
+    target : a model or a classifier in process, or an endpoint.
     workload : whose token lengths the prompts have, and whose burstiness the arrivals.
     concurrency : requests in flight of the closed loops, one level each.
     rates_per_s : of the open loops, one level each [1/s].
@@ -113,6 +115,7 @@ def benchmark(
     longest : most tokens of a request; left out, an in-process target's context window.
     name : of the record; left out, of the target and the device.
     model : catalog id of its shape; engine : as the catalog names it; weights : "trained" or "random".
+        Of a classifier in process it is "trained" if nobody says otherwise.
     usd_per_hour : of the machine, for dollars per million tokens.
     timeout_s : a request that brings nothing for so long is given up [s].
     seed : of prompts and arrivals.
@@ -157,8 +160,9 @@ def benchmark(
         created=now(),
         measured=Measured(
             name=target.name, kind="endpoint" if isinstance(target, Endpoint) else "in-process", model=model,
-            weights=weights, engine=engine or runner.facts.get("engine", ""),
-            precision=runner.facts.get("precision", ""), details=runner.facts,
+            weights=getattr(target, "weights", weights) if weights == "unknown" else weights,
+            engine=engine or runner.facts.get("engine", ""), precision=runner.facts.get("precision", ""),
+            details=runner.facts,
         ),
         machine=describe_machine(),
         workload=runner.asked,
@@ -184,7 +188,7 @@ class _Runner:
         self.target, self.workload, self.slo, self.trace = target, workload, slo, trace
         self.usd_per_hour, self.timeout_s, self.requests = usd_per_hour, timeout_s, requests
         self.seed = seed
-        inside = target if isinstance(target, InProcess) else None
+        inside = target if isinstance(target, INSIDE) else None
         self.facts: dict[str, Any] = _facts(inside) if inside else {}
         self.tokenizer: Tokenizer | None = tokenizer or inside
         self.longest = longest or ((inside.context_window() or None) if inside else None)
@@ -218,7 +222,7 @@ class _Runner:
         with PowerMeter() as meter:
             traces = self._sent(count, load)
         summary = summarise(traces, self.slo if self.slo.objectives() else None)
-        run = self.target.last if isinstance(self.target, InProcess) else None
+        run = self.target.last if isinstance(self.target, INSIDE) else None
         place = len(self.levels)
         self.samples |= {f"{place}.{name}": getattr(traces, name) for name in TRACE_ARRAYS}
         if run is not None:
@@ -236,7 +240,7 @@ class _Runner:
             )
         )
         self.summaries.append(summary)
-        notes = self.target.notes if isinstance(self.target, Endpoint) else ()
+        notes = getattr(self.target, "notes", ())
         self.notes += [note for note in notes if note not in self.notes]
         return summary
 
@@ -279,12 +283,15 @@ def fewest_for(level: float, confidence: float = CONFIDENCE) -> int:
     return math.ceil(math.log((1 - confidence) / 2) / math.log(level))
 
 
-def _facts(target: InProcess) -> dict[str, Any]:
+def _facts(target: InProcess | InProcessClassifier) -> dict[str, Any]:
     """What the engine says of itself, and the model's shape as a row of the catalog, so that it can be estimated."""
     from distillcalc.distill.training.shapes import catalog_row
 
     row = catalog_row(target.model, name=target.name, source="the model that was measured", checked=now()[:10])
-    return {**target.describe(), "catalog_row": row}
+    said = target.describe()
+    if said.get("kind") == ENCODER:
+        row["shape"]["tied_embeddings"] = True  # there is one table of embeddings, and no output layer beside it
+    return {**said, "catalog_row": row}
 
 
 def _said(words: Mapping[str, Any]) -> str:

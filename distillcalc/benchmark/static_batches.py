@@ -14,21 +14,41 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distillcalc.benchmark.decoding import Decoder, Step, StepLog
-from distillcalc.benchmark.load import ClosedLoop, Load, Prompt
+from distillcalc.benchmark.decoding import Step, StepLog
+from distillcalc.benchmark.load import ClosedLoop, Load, OpenLoop, Prompt
 from distillcalc.benchmark.memory import free_bytes, is_out_of_memory
 from distillcalc.benchmark.traces import OK, TIMEOUT, Traces
+from distillcalc.errors import InputError
 
 OUT_OF_MEMORY = "out of memory"
 SAFE = 0.85  # share of the free memory that advice plans with
 
 
+class Batches(Protocol):
+    """What makes the steps of a batch: :class:`distillcalc.benchmark.decoding.Decoder`, or what stands in its place."""
+
+    def run(self, prompts: Sequence[Sequence[int]], steps: int, *, rows: int = 0, capacity: int = 0) -> Iterator[Step]:
+        """A batch step by step, the first of which reads the prompts."""
+
+    def capacity(self, longest: int, steps: int) -> int:
+        """Tokens that a row's cache comes to hold."""
+
+    def held_bytes(self) -> int:
+        """Memory of caches that are kept for later batches [bytes]."""
+
+    def release(self) -> None:
+        """Give the memory of caches back."""
+
+
 class Engine(Protocol):
-    """What serving needs of :class:`distillcalc.benchmark.in_process.InProcess`."""
+    """What serving needs of :class:`distillcalc.benchmark.in_process.InProcess` and of a classifier."""
 
     model: Any
-    decoder: Decoder
     max_batch: int
+
+    @property
+    def decoder(self) -> Batches:
+        """What makes the steps."""
 
     def ends(self) -> set[int]:
         """Tokens after which the model has said all."""
@@ -129,11 +149,18 @@ class Serving:
     ----------
     asked : requests, in the order in which they are sent.
     rows, capacity : of every batch and its cache, where they must not change; 0: as each batch needs.
+
+    Raises
+    ------
+    InputError
+        If an open loop has not one moment for each request.
     """
 
     def __init__(
-        self, engine: Engine, asked: list[Asked], load: Load, timeout_s: float, rows: int, capacity: int
+        self, engine: Engine, asked: list[Asked], load: Load, timeout_s: float, rows: int = 0, capacity: int = 0
     ) -> None:
+        if isinstance(load, OpenLoop) and len(load.due_s) != len(asked):
+            raise InputError(f"an open loop needs a moment for each of {len(asked)} prompts. Got {len(load.due_s)}")
         self.engine, self.asked, self.timeout_s = engine, asked, timeout_s
         self.rows, self.capacity = rows, capacity
         self.ends, self.window = engine.ends(), engine.context_window()

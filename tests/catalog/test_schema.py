@@ -142,8 +142,8 @@ def test_parameters_of_a_shape_by_hand() -> None:
 
 
 # Llama 4 has a shared expert and dense layers between, DeepSeek's large models latent attention, Qwen 3.5 other
-# attention in three layers of four: their shapes do not add up to their parameters.
-OTHERWISE = ("llama-4-", "deepseek-r1", "deepseek-v4", "qwen3.5-")
+# attention in three layers of four, MiniLM is an encoder: their shapes do not add up to their parameters.
+OTHERWISE = ("llama-4-", "deepseek-r1", "deepseek-v4", "qwen3.5-", "minilm-")
 ADDS_UP = [
     key
     for key, row in CATALOG.models.items()
@@ -159,6 +159,19 @@ def test_a_models_shape_adds_up_to_its_parameters(key: str) -> None:
     low, high = (parameters_b(row.shape, tied=tied) for tied in (True, False))
     assert 0.98 * low <= row.params_b <= 1.02 * high
     assert row.shape.heads % row.shape.kv_heads == 0
+
+
+def test_parameters_of_an_encoder_by_hand() -> None:
+    # A BERT has no gate: 6 layers of 4 x 384 x 384 = 0.590M of attention and 2 x 384 x 1536 = 1.180M of feed-forward,
+    # and one table of 30,522 tokens, 512 positions and 2 segments x 384 = 11.918M: 10.617M + 11.918M = 22.53M.
+    row = CATALOG.models["minilm-l6"]
+    shape = row.shape
+    assert shape is not None
+    assert shape.intermediate is not None
+    each = 4 * shape.hidden * shape.heads * shape.head_dim + 2 * shape.hidden * shape.intermediate
+    found = shape.layers * each + (shape.vocab + 512 + 2) * shape.hidden
+    assert found == 22_534_656
+    assert row.params_b == pytest.approx(found / 1e9, rel=0.01)
 
 
 OPEN = {
