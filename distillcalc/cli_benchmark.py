@@ -35,7 +35,10 @@ def run(
         str, typer.Argument(help="Scenario file, or a sample's name: lengths, burstiness, objectives.")
     ],
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub name of a model; with --base-url its name at the endpoint.")
+        str | None,
+        typer.Option(
+            help="Folder or hub name of a model, or folder of a classifier; with --base-url its name at the endpoint."
+        ),
     ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Catalog id: its architecture with random weights, for speed and memory alone.")
@@ -195,6 +198,14 @@ def _target(
 
         with quiet():
             return load_shape(shape, catalog=catalog, **more), None
+    from distillcalc.distill.training.classifier import FILE
+
+    if (Path(str(model)) / FILE).is_file():
+        from distillcalc.benchmark.classifying import InProcessClassifier
+
+        if compiled or precision not in ("auto", "fp32"):
+            raise InputError("a classifier is measured as it was saved: leave --precision and --compile out")
+        return InProcessClassifier.load(Path(str(model)), max_batch=max_batch), None
     from distillcalc.benchmark.in_process import InProcess
 
     with quiet():

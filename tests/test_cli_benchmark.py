@@ -112,3 +112,20 @@ def test_what_cannot_be_measured_is_told(
     monkeypatch.chdir(place)
     with pytest.raises(DistillcalcError, match=message):
         invoke("benchmark", "run", "tiny.toml", *words)
+
+
+def test_a_classifier_is_measured_by_its_folder(place: Path) -> None:
+    from distillcalc.distill.packaged import minilm
+    from distillcalc.distill.training.classifier import new_classifier
+
+    with quiet():
+        new_classifier(str(minilm()), ["red", "green"]).save(place / "classifier")
+    asked = ["benchmark", "run", str(place / "tiny.toml"), "--model", str(place / "classifier"), "--concurrency", "2",
+             "--requests", "4", "--name", "classifier", "-o", str(place)]  # fmt: skip
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.exit_code == 0
+    record = Record.load(place / "classifier.json")
+    assert (record.measured.kind, record.measured.details["kind"]) == ("in-process", "encoder")
+    assert record.levels[0].summary["requests"] == 4
+    with pytest.raises(InputError, match="as it was saved"):
+        CliRunner().invoke(app, [*asked, "--compile"], catch_exceptions=False)
