@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,8 @@ def main() -> None:
     near = {name: tables["vllm"][name] for name in ENGINE_FIELDS}
     tables[OLD] = {**old_engine(arguments.splitwise, near), "checked": found.checked}
     tables["llama-cpp"] = {**EDGE, "checked": found.checked}
+    kept = tomllib.loads((DATA / "engines.toml").read_text(encoding="utf-8"))
+    tables["transformers"] = kept["transformers"]  # scripts/validate_students.py fits it
     (DATA / "engines.toml").write_text(HEAD + "\n" + tomli_w.dumps(tables), encoding="utf-8")
     found.save(DATA / STORED)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillcalc.cli_benchmark import benchmark_app, validate
+from distillcalc.cli_demo import demo
 from distillcalc.cli_finetune import finetune_app
 from distillcalc.cli_label import dataset, inputs, label
 from distillcalc.cli_train import train
@@ -605,6 +606,7 @@ app.command()(inputs)
 app.add_typer(finetune_app, name="finetune")
 app.add_typer(benchmark_app, name="benchmark")
 app.command()(validate)
+app.command()(demo)
 
 
 def main() -> None:

@@ -144,7 +144,7 @@ def compare(
 def validate(
     records: Annotated[list[Path], typer.Argument(metavar="RECORD...", help="Records of models in process (.json).")],
     machine: Annotated[str, typer.Option(help="The catalog's row of the machine; see `benchmark machine`.")],
-    engine: Annotated[str, typer.Option(help="The catalog's row of the engine.")] = "llama-cpp",
+    engine: Annotated[str, typer.Option(help="The catalog's row of the engine.")] = "transformers",
     refit_on: Annotated[
         list[Path] | None, typer.Option(metavar="RECORD", help="Fit the engine's row to these records; repeatable.")
     ] = None,

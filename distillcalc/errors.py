@@ -28,6 +28,10 @@ class MissingPrice(DistillcalcError, LookupError):
     """Something is known but its price is not; it is never taken to be free."""
 
 
+class UnknownPeak(InputError, MissingPrice):
+    """A machine's speed in the asked precision is not known: the user can give it, and until then it has no price."""
+
+
 class Retired(InputError):
     """A model or a service ends inside the horizon of the scenario."""
 

@@ -2,18 +2,21 @@
 
     python scripts/train_demo_teacher.py [--data data/demo] [--folder runs/demo-teacher]
 
-About 5 minutes on two cores; killed at any point, the same command goes on. It writes teacher-adapter/ beside the data
-(PEFT, safetensors), and prints how often the teacher is right on messages that it has not seen: those of messages.csv,
-never test.csv, which is the demo's to ask.
+About 25 minutes on one core; killed at any point, the same command goes on. It writes teacher-adapter/ beside the data
+(PEFT, safetensors, bf16, 2.5 MB), and prints how often the teacher is right on messages that it has not seen: those of
+messages.csv, by which the settings were chosen, never test.csv, which is the demo's to ask.
+
+Trained at rank 16 (267 of 320 right) and cut to rank 4 (265); trained at rank 4 it was right in 256, and at rank 8 on
+queries and values alone, after 360 messages, in 173.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,8 +30,12 @@ from distillcalc.distill.training.progress import Progress
 from distillcalc.distill.training.recipe import Lora, Settings, StudentStart
 from distillcalc.distill.training.students import start_student
 
-LORA = Lora(rank=8, alpha=16, modules=("q_proj", "v_proj"))
-SETTINGS = Settings(epochs=3, batch_size=16, learning_rate=2e-3, evaluations=0, checkpoints=1)
+LORA = Lora(
+    rank=16, alpha=32, dropout=0.1,
+    modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)  # fmt: skip
+KEPT_RANK = 4
+SETTINGS = Settings(epochs=4, batch_size=16, learning_rate=1e-3, evaluations=0, checkpoints=1)
 PARTS = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -62,16 +69,34 @@ def records(file: Path, task: Task) -> list[Record]:
 
 
 def keep_adapter(folder: Path, target: Path) -> None:
-    """The last checkpoint's adapter, whose base is named by its package and not by a folder of this machine."""
+    """The last adapter at a lower rank, whose base is named as the hub has it and not by a folder of this machine."""
     import json
+
+    from safetensors.torch import load_file, save_file
 
     last = max(folder.glob("checkpoint-*"), key=lambda one: int(one.name.rsplit("-", 1)[-1]))
     target.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        shutil.copy(last / part, target / part)
-    config = json.loads((target / PARTS[0]).read_text(encoding="utf-8"))
+    save_file(cut(load_file(last / PARTS[1]), KEPT_RANK), target / PARTS[1], metadata={"format": "pt"})
+    config = json.loads((last / PARTS[0]).read_text(encoding="utf-8"))
+    config |= {"r": KEPT_RANK, "lora_alpha": LORA.alpha * KEPT_RANK / LORA.rank}  # alpha / rank stays
     config["base_model_name_or_path"] = "HuggingFaceTB/SmolLM2-135M-Instruct"
     (target / PARTS[0]).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def cut(weights: dict[str, Any], rank: int) -> dict[str, Any]:
+    """Each product B A by its largest singular values, which no other of that rank comes nearer to (Eckart, Young)."""
+    import torch
+
+    found = {}
+    for name in (one for one in weights if "lora_A" in one):
+        twin = name.replace("lora_A", "lora_B")
+        left, upper = torch.linalg.qr(weights[twin])
+        right, lower = torch.linalg.qr(weights[name].T)
+        u, s, v = torch.linalg.svd(upper @ lower.T)
+        root = s[:rank].sqrt()
+        found[name] = (right @ v[:rank].T * root).T.to(torch.bfloat16).contiguous()
+        found[twin] = (left @ u[:, :rank] * root).to(torch.bfloat16).contiguous()
+    return found
 
 
 def tell(progress: Progress) -> None:

@@ -14,7 +14,7 @@ from distillcalc.distill.task import Task
 from tests.distill.making import record
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "demo"
-PARTS = {"teacher": 45, "messages": 40, "test": 42}  # of each label
+PARTS = {"teacher": 105, "messages": 40, "test": 42}  # of each label
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,10 @@ def blocks(language: str) -> list[str]:
     return [code for named, code in found if named == language]
 
 
-def test_the_shown_output_is_what_the_demo_prints() -> None:
-    shown = next(block for block in blocks("") if block.startswith("$ make demo"))
+def test_the_shown_output_is_what_the_command_prints() -> None:
+    shown = next(block for block in blocks("") if block.startswith("$ distillcalc recommend support-triage"))
     printed = re.sub(r"\s+", " ", str(recommend(Scenario.load("support-triage"))))
-    shown = re.sub(r"\s+", " ", shown.removeprefix("$ make demo"))
+    shown = re.sub(r"\s+", " ", shown.removeprefix("$ distillcalc recommend support-triage"))
     for phrase in shown.split(" ... "):
         for figure in re.findall(r"\$?\d[\d,.]*\d%?|\(\d{4}-\d\d-\d\d\)", phrase):
             assert figure in printed, figure

@@ -30,6 +30,7 @@ class StaticEstimate:
     seconds : of the whole run [s].
     requests_per_s, output_tokens_per_s : n / seconds, and all output tokens / seconds.
     most_cached : tokens of the cache of the largest batch, padding included.
+    most_read : tokens of the largest prompts that are read at once, padding included.
     """
 
     ttft_s: Floats
@@ -39,6 +40,7 @@ class StaticEstimate:
     requests_per_s: float
     output_tokens_per_s: float
     most_cached: int
+    most_read: int
 
 
 def estimate_static(
@@ -71,7 +73,7 @@ def estimate_static(
     if concurrency < 1 or outputs.min() < 1 or inputs.min() < 1:
         raise InputError("concurrency, input_tokens and output_tokens must be 1 or more")
     ttft, tpot, e2e = np.empty(len(inputs)), np.full(len(inputs), np.nan), np.empty(len(inputs))
-    total, cached = 0.0, 0
+    total, cached, most_read = 0.0, 0, 0
     free = np.zeros(concurrency)  # moments from which each client has its answer, and asks again
     for first in range(0, len(inputs), concurrency):
         rows = slice(first, first + concurrency)
@@ -87,7 +89,7 @@ def estimate_static(
         tpot[rows] = np.where(some, (ends[wanted - 1] - read) / np.maximum(wanted - 1, 1), np.nan)
         free = np.sort(np.concatenate([free[b:], total + ends[wanted - 1]]))
         total += float(ends[-1])
-        cached = max(cached, b * (longest + most))
+        cached, most_read = max(cached, b * (longest + most)), max(most_read, b * longest)
     return StaticEstimate(
-        ttft, tpot, e2e, total, len(inputs) / total, float(outputs.sum()) / total, cached
+        ttft, tpot, e2e, total, len(inputs) / total, float(outputs.sum()) / total, cached, most_read
     )  # fmt: skip

@@ -172,7 +172,7 @@ def validate(
     records: Sequence[str | Path],
     *,
     machine: str,
-    engine: str = "llama-cpp",
+    engine: str = "transformers",
     refit_on: Sequence[str | Path] = (),
     catalog: Catalog | None = None,
 ) -> Validation:
@@ -280,7 +280,7 @@ class _Run:
             "TPOT": (np.nanmean(made.tpot_s) if several.any() else math.nan, tpot, engine.tpot_factor),
             "E2E": (made.e2e_s.mean(), (last - due).mean(), max(engine.tpot_factor, engine.ttft_factor)),
             "throughput": (made.output_tokens_per_s, float(outputs.sum()) / span, engine.tpot_factor),
-            "memory": (self._memory(made.most_cached), level.peak_memory_bytes or math.nan, 1.25),
+            "memory": (self._memory(made.most_cached, made.most_read), level.peak_memory_bytes or math.nan, 1.25),
         }
         name = self.record.name
         return [
@@ -289,14 +289,13 @@ class _Run:
             if not (math.isnan(estimate) or math.isnan(measured))
         ]
 
-    def _memory(self, cached: int) -> float:
-        """Weights and cache [bytes]; of an encoder, which keeps none, what the layer at work holds of the texts."""
+    def _memory(self, cached: int, read: int) -> float:
+        """Weights, cache, and what the layer at work holds of the prompts that are read [bytes]; encoders keep no cache."""
+        assert self.model.shape is not None
         held = "fp32" if self.precision == "fp32" else "bf16"
-        each = kv_bytes_per_token(self.model, held)
-        if _encodes(self.record):
-            assert self.model.shape is not None
-            each = at_work(self.model.shape.hidden, self.model.shape.intermediate) * BITS[held] / 8
-        return Weights.of(self.model, self.precision).total + cached * each
+        working = read * at_work(self.model.shape.hidden, self.model.shape.intermediate) * BITS[held] / 8
+        kept = 0.0 if _encodes(self.record) else cached * kv_bytes_per_token(self.model, held)
+        return Weights.of(self.model, self.precision).total + kept + working
 
 
 def without_head(placement: Placement, model: ModelRow) -> Placement:

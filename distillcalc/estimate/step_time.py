@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.catalog import EngineRow, GpuRow, ModelRow
-from distillcalc.errors import InputError
+from distillcalc.errors import UnknownPeak
 
 Floats = NDArray[np.float64]
 
@@ -172,7 +172,7 @@ def _peak(gpu: GpuRow, precision: str) -> tuple[float, int]:
         return gpu.int8_tops * 1e12, 8
     if precision == "fp32" and gpu.kind == "gpu":
         if gpu.fp32_tflops is None:
-            raise InputError(f"the catalog knows no fp32 peak of {gpu.name}. Give fp32_tflops in [overrides.gpus]")
+            raise UnknownPeak(f"the catalog knows no fp32 peak of {gpu.name}. Give fp32_tflops in [overrides.gpus]")
         return gpu.fp32_tflops * 1e12, 16
     return gpu.bf16_tflops * 1e12, 16  # weights in fewer bits are unpacked
 

@@ -56,6 +56,12 @@ def test_no_shape_and_no_rental_are_unpriced() -> None:
     assert "training GPU idle" in only("self-host", idle, unrented).unpriced
 
 
+def test_a_machine_whose_speed_in_a_precision_is_not_known_is_unpriced() -> None:
+    wide = scenario(choices={"serving": {"precision": "fp32"}})
+    assert "no fp32 peak of" in only("self-host", wide).unpriced
+    assert only("self-host", wide, catalog(gpus={"toy": {"fp32_tflops": 50}})).unpriced == ""
+
+
 @pytest.mark.parametrize(
     ("licence", "expected"),
     [("Apache-2.0", None), ("", None), ("Mistral Research License", "fail"), ("CC BY-NC 4.0 (non-commercial)", "fail")],
