@@ -308,11 +308,13 @@ def test_of_a_machine_that_is_as_the_model_says_nothing_is_off(records: list[Pat
         moved = Record.load(file).model_copy(update={"measured": same}).save(tmp_path / name, Samples.of(file).arrays)
         return as_if(moved, tmp_path / name, step)
 
-    right = validate([made("right", engine, records[1])], machine="cloud-vcpu-2", catalog=known)
+    right = validate([made("right", engine, records[1])], machine="cloud-vcpu-2", engine="llama-cpp", catalog=known)
     for what in ("TTFT", "E2E", "throughput"):
         assert right.worst(what) < 1e-9
     fits = [made("fitted", slower, records[0])]
-    found = validate([made("held", slower, records[1])], machine="cloud-vcpu-2", refit_on=fits, catalog=known)
+    found = validate(
+        [made("held", slower, records[1])], machine="cloud-vcpu-2", engine="llama-cpp", refit_on=fits, catalog=known
+    )
     for what in ("TTFT", "E2E", "throughput"):
         assert found.worst(what) > 0.2
         assert found.worst(what, after=True) < 0.05
