@@ -151,16 +151,41 @@ def validate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="TOML file for the fitted row.")
     ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="Scenario file, or a sample's name: decide it again with what was measured.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=RIGHT/ITEMS", help="Human-labelled items, of teacher or a student's id; repeatable."
+        ),
+    ] = None,
+    actual: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM=USD", help="What a one-off item came to, as labels; repeatable.")
+    ] = None,
     as_json: Json = False,
     catalog: Rows = None,
 ) -> None:
-    """Hold the estimate against what was measured, before and after the step times are fitted."""
+    """Hold the estimate against what was measured, before and after the step times are fitted; decide again with it."""
     from distillcalc.benchmark.validation import validate as hold
     from distillcalc.cli import _console
 
-    made = hold(records, machine=machine, engine=engine, refit_on=refit_on or (), catalog=_catalog(catalog))
+    if scenario is None and (evaluation or actual):
+        raise InputError("--evaluation and --actual are of a decision: name its scenario with --scenario")
+    counts, paid = _counts(evaluation or []), _dollars(actual or [])
+    known = _catalog(catalog)
+    made = hold(records, machine=machine, engine=engine, refit_on=refit_on or (), catalog=known)
     console = _console(as_json)
     console.print(made)
+    again = None
+    if scenario is not None:
+        from distillcalc.benchmark.redeciding import redecide
+        from distillcalc.workload import Scenario
+
+        again = redecide(
+            Scenario.load(scenario), overrides=made.overrides, evaluations=counts, actual_usd=paid, catalog=known
+        )
+        console.print(str(again), markup=False, highlight=False, soft_wrap=True)
     if output is not None:
         import tomli_w
 
@@ -172,7 +197,33 @@ def validate(
             raise InputError(f"cannot write the row to {output}: {error.strerror}") from error
         console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        print(json.dumps(made.to_dict()))
+        print(json.dumps(made.to_dict() | ({"redecision": again.to_dict()} if again is not None else {})))
+
+
+def _counts(given: list[str]) -> dict[str, tuple[int, int]]:
+    """(right, items) by name, of NAME=RIGHT/ITEMS."""
+    found = {}
+    for one in given:
+        name, _, counted = one.rpartition("=")
+        right, _, items = counted.partition("/")
+        if not (name and right.isdecimal() and items.isdecimal() and 0 < int(items) >= int(right)):
+            raise InputError(f"--evaluation is NAME=RIGHT/ITEMS, such as teacher=282/336. Got {one!r}")
+        found[name] = int(right), int(items)
+    return found
+
+
+def _dollars(given: list[str]) -> dict[str, float]:
+    """Dollars by item, of ITEM=USD."""
+    found = {}
+    for one in given:
+        name, _, usd = one.rpartition("=")
+        try:
+            found[name] = float(usd)
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(f"--actual is ITEM=USD, such as labels=12.50. Got {one!r}")
+    return found
 
 
 def _target(

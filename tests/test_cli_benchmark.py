@@ -76,6 +76,19 @@ def test_a_student_is_measured_estimated_and_fitted(place: Path, monkeypatch: py
     plain = json.loads(invoke("validate", "records/first.json", *known, "--json").splitlines()[-1])
     assert {one["what"] for one in plain["before"]} == {"TTFT", "TPOT", "E2E", "throughput", "memory"}
     assert plain["after"] == []
+    decided = ["--scenario", "support-triage", "--evaluation", "teacher=285/300", "--actual", "labels=12.5"]
+    said = invoke("validate", "records/first.json", *known, *decided)
+    assert "accuracy of teacher: " in said
+    assert "paid $12.50" in said
+    plain = json.loads(invoke("validate", "records/first.json", *known, *decided, "--json").splitlines()[-1])
+    assert plain["redecision"]["actual_usd"] == {"labels": 12.5}
+    for wrong, words in (
+        (["--evaluation", "teacher=285/300"], "name its scenario with --scenario"),
+        (["--scenario", "support-triage", "--evaluation", "teacher=4/3"], "Got 'teacher=4/3'"),
+        (["--scenario", "support-triage", "--actual", "labels=much"], "Got 'labels=much'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            invoke("validate", "records/first.json", *known, *wrong)
     with pytest.raises(InputError, match="nothing was fitted"):
         invoke("validate", "records/first.json", *known, "-o", "engine.toml")
 

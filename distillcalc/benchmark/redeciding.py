@@ -7,15 +7,60 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from distillcalc.catalog import Catalog
 from distillcalc.decide.decision import Decision
 from distillcalc.decide.recommend import recommend
 from distillcalc.decide.words import usd
 from distillcalc.errors import InputError
 from distillcalc.estimate.outcome import Estimate
+from distillcalc.estimate.quality import Belief
+from distillcalc.provenance import Provenance
 from distillcalc.workload.scenario import Evaluation, Scenario
 
 CHOOSABLE = ("feasible", "provisional")
+
+
+@dataclass(frozen=True)
+class QualityCheck:
+    """What was believed of a model's quality, and what was counted.
+
+    Parameters
+    ----------
+    name : "teacher", or the student's catalog id. metric : of the workload.
+    estimate : mean of what was believed. low, high : nine times in ten between these (5% and 95% of the Beta).
+    right, of : on human-labelled items.
+    """
+
+    name: str
+    metric: str
+    estimate: float
+    low: float
+    high: float
+    right: int
+    of: int
+
+    @property
+    def measured(self) -> float:
+        """Share that was right."""
+        return self.right / self.of
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measured share is within what was believed."""
+        return self.low <= self.measured <= self.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**vars(self), "measured": self.measured, "inside": self.inside}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric} of {self.name}: {self.estimate:.2f} was believed ({self.low:.2f} to {self.high:.2f} nine "
+            f"times in ten), measured {self.measured:.2f} ({self.right} of {self.of}): "
+            f"{'inside' if self.inside else 'outside'}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +74,7 @@ class Redecision:
     recommendation : option that is the cheapest of those that may be chosen once actual dollars count; None where
         nothing may be.
     present_value_usd : of every priced option, with what is known now and actual dollars.
+    qualities : of each model that was evaluated, what was believed and what was counted.
     """
 
     before: Decision
@@ -36,6 +82,7 @@ class Redecision:
     actual_usd: Mapping[str, float]
     recommendation: str | None
     present_value_usd: Mapping[str, float] = field(repr=False)
+    qualities: tuple[QualityCheck, ...] = ()
 
     @property
     def stands(self) -> bool:
@@ -93,6 +140,7 @@ class Redecision:
         if not self.stands and math.isfinite(self.regret_usd):
             word = "more" if self.regret_usd >= 0 else "less, but it may not be chosen"
             said.append(f"Staying with {old} would cost {usd(abs(self.regret_usd))} {word}.")
+        said += map(str, self.qualities)
         for item, forecast, actual in self.dollars:
             told = "was not forecast" if math.isnan(forecast) else f"forecast {usd(forecast)}"
             said.append(f"{item.replace('_', ' ')}: {told}, paid {usd(actual)}.")
@@ -107,6 +155,7 @@ class Redecision:
             "regret_usd": self.regret_usd if math.isfinite(self.regret_usd) else None,
             "present_value_usd": {k: v for k, v in self.present_value_usd.items() if math.isfinite(v)},
             "actual_usd": dict(self.actual_usd),
+            "qualities": [one.to_dict() for one in self.qualities],
             "sentences": self.sentences,
         }
 
@@ -151,7 +200,30 @@ def redecide(
     values = {name: _value(one, paid) for name, one in after.options.items()}
     may = [name for name, one in after.options.items() if one.status in CHOOSABLE and math.isfinite(values[name])]
     best = min(may, key=lambda name: values[name], default=None)
-    return Redecision(before, after, paid, best, values)
+    checks = (_believed(before, name, *counts) for name, counts in (evaluations or {}).items())
+    return Redecision(before, after, paid, best, values, tuple(check for check in checks if check is not None))
+
+
+def _believed(decision: Decision, name: str, right: int, of: int) -> QualityCheck | None:
+    """What the decision believed of a model; None where no option is of it alone, or nothing was counted."""
+    from scipy.stats import beta
+
+    alone = [one for id, one in decision.options.items() if id != "cascade"]
+    found = next(
+        (one for one in alone if (one.option == "call-teacher" if name == "teacher" else _is_of(one.label, name))), None
+    )
+    if found is None or not of or not math.isfinite(found.quality_mean):
+        return None
+    mean, sd = np.array([[found.quality_mean]]), np.array([[found.quality_sd]])
+    a, b = Belief(mean, sd, Provenance("derived", "the decision")).beta
+    low, high = beta.ppf([0.05, 0.95], a.item(), b.item())
+    metric = decision.scenario.workload.quality.metric
+    return QualityCheck(name, metric, found.quality_mean, float(low), float(high), right, of)
+
+
+def _is_of(label: str, model: str) -> bool:
+    """Whether an option's label, such as "qwen3-4b on l4", names the model."""
+    return label == model or label.startswith(f"{model} ")
 
 
 def _with(

@@ -290,7 +290,7 @@ class _Run:
         ]
 
     def _memory(self, cached: int, read: int) -> float:
-        """Weights, cache, and what the layer at work holds of the prompts that are read [bytes]; encoders keep no cache."""
+        """Weights, cache (none of an encoder), and what the layer at work holds of the prompts in a step [bytes]."""
         assert self.model.shape is not None
         held = "fp32" if self.precision == "fp32" else "bf16"
         working = read * at_work(self.model.shape.hidden, self.model.shape.intermediate) * BITS[held] / 8

@@ -67,3 +67,20 @@ def test_what_nobody_pays_for_is_refused() -> None:
         redecide(TRIAGE, actual_usd={"coffee": 1.0})
     with pytest.raises(InputError, match=r"at least 0\. Got -1\.0 for labels"):
         redecide(TRIAGE, actual_usd={"labels": -1.0})
+
+
+def test_what_was_believed_of_a_quality_stands_beside_what_was_counted() -> None:
+    (student,) = list(TRIAGE.choices.students)[:1]
+    found = redecide(TRIAGE, evaluations={"teacher": (285, 300), student: (120, 300)})
+    teacher, own = found.qualities
+    assert (teacher.name, own.name) == ("teacher", student)
+    believed = found.before.options["call-teacher"]
+    assert teacher.estimate == believed.quality_mean
+    # Beta with that mean and sd: its middle nine tenths are about 1.645 sd to each side.
+    assert teacher.high - teacher.low == pytest.approx(2 * 1.645 * believed.quality_sd, rel=0.1)
+    assert teacher.low < teacher.estimate < teacher.high
+    assert own.measured == pytest.approx(0.4)
+    assert not own.inside
+    assert f"accuracy of {student}: " in "\n".join(found.sentences)
+    assert "measured 0.40 (120 of 300): outside." in "\n".join(found.sentences)
+    assert found.to_dict()["qualities"][1]["inside"] is False
