@@ -133,6 +133,8 @@ class Demo:
         self.folder, self.size, self.teacher, self.watcher, self.catalog = folder, size, teacher, watcher, catalog
         self.budget_usd = budget_usd
         self.plays = teacher is None
+        if teacher is not None:
+            teacher.key(catalog)  # refused before anything is done, where it is not set
         self.seconds: dict[str, float] = {}
         asked = {"size": vars(size), "teacher": teacher.model_dump(mode="json") if teacher else STAND_IN}
         kept = self.kept("asked.json", lambda: asked)
@@ -167,12 +169,21 @@ class Demo:
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Plain values from a file of the folder; made and written where it is not there."""
         file = self.folder / name
-        if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(name + ".part")
-            part.write_text(json.dumps(plain(make()), indent=1) + "\n", encoding="utf-8")
-            part.replace(file)
-        return json.loads(file.read_text(encoding="utf-8"))
+        try:
+            if not file.is_file():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                part = file.with_name(name + ".part")
+                part.write_text(json.dumps(plain(make()), indent=1) + "\n", encoding="utf-8")
+                part.replace(file)
+            return json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the folder {self.folder}: {error.strerror}. Name another one with --folder"
+            ) from error
+        except ValueError as error:
+            raise InputError(
+                f"{file} is no longer what the demo wrote ({error}). Remove it, and run it again"
+            ) from error
 
     # --- the teacher -------------------------------------------------------------------------------------------------
 
@@ -340,9 +351,10 @@ class Demo:
                 return InProcess.load(str(self.weights), name=f"{STAND_IN} (teacher)", device="cpu")
         from distillcalc.benchmark.endpoint import Endpoint
 
-        assert asked.base_url is not None
-        name = asked.send_as or asked.model.split("/", 1)[-1]
-        return Endpoint(asked.base_url, name, key_env=asked.key_env, temperature=asked.temperature)
+        return Endpoint(
+            asked.url(self.catalog), asked.name_sent, key_env=asked.key_variable(self.catalog),
+            temperature=asked.temperature, max_tokens_field=asked.limit_field,
+        )  # fmt: skip
 
     def teacher_workload(self) -> Workload:
         """Prompts as long as those that were sent, answers of a few tokens."""

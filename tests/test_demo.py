@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +17,11 @@ import pandas as pd
 import psutil
 import pytest
 
+from distillcalc.benchmark.endpoint import Endpoint
+from distillcalc.catalog import Catalog
 from distillcalc.demo import run_demo, scenario_of
 from distillcalc.demo_result import DemoResult
-from distillcalc.demo_steps import PID, SMALL, STEPS, data
+from distillcalc.demo_steps import PID, SMALL, STEPS, Demo, Nobody, data
 from distillcalc.distill.journal import entries
 from distillcalc.distill.teacher import Teacher
 from distillcalc.errors import InputError
@@ -74,8 +77,9 @@ def test_killed_while_it_labels_it_goes_on_and_ends_in_a_report(tmp_path: Path) 
     assert third.quality == made.quality
     assert third.labelling["actual_usd"] == made.labelling["actual_usd"]
     assert third.benchmarks == made.benchmarks
+    elsewhere = Teacher(model="openai/gpt-6-luna", base_url="http://127.0.0.1:9/v1")
     with pytest.raises(InputError, match="another teacher"):
-        run_demo(folder, small=True, teacher=Teacher(model="openai/gpt-6-luna"))
+        run_demo(folder, small=True, teacher=elsewhere)
     with pytest.raises(InputError, match="other settings"):
         run_demo(folder)
 
@@ -161,3 +165,34 @@ def test_the_log_gives_the_volume_and_the_file_the_rest() -> None:
     assert scenario.workload.horizon_months == 24
     assert scenario.choices.teacher == "openai/gpt-6-sol"
     assert scenario.choices.students == ("minilm-l6",) or list(scenario.choices.students) == ["minilm-l6"]
+
+
+def test_folders_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write to the folder .*file: .*Name another one"):
+        run_demo(tmp_path / "file", small=True)
+    (tmp_path / "spoilt").mkdir()
+    (tmp_path / "spoilt" / "asked.json").write_text("{")
+    with pytest.raises(InputError, match=r"asked\.json is no longer what the demo wrote .*Remove it"):
+        run_demo(tmp_path / "spoilt", small=True)
+
+
+def test_a_key_that_is_not_set_stops_it_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
+        run_demo(tmp_path / "demo", small=True, teacher=Teacher(model="openai/gpt-6-luna"))
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_provider_is_measured_at_its_own_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+    teacher = Teacher(model="openai/gpt-6-luna")
+    demo = Demo(tmp_path / "demo", SMALL, teacher, Decimal(1), Nobody(), Catalog.load())
+    target = demo.teacher_target(teacher)
+    assert isinstance(target, Endpoint)
+    assert target.base_url == Catalog.load().api("openai/gpt-6-luna").base_url  # type: ignore[union-attr]
+    assert (target.model, target.key_env, target.max_tokens_field) == (
+        "gpt-6-luna", "OPENAI_API_KEY", "max_completion_tokens",
+    )  # fmt: skip

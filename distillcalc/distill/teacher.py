@@ -124,6 +124,18 @@ class Teacher(Strict):
         """The model's name at the endpoint."""
         return self.send_as or (self.model.split("/", 1)[1] if "/" in self.model else self.model)
 
+    @property
+    def limit_field(self) -> Literal["max_tokens", "max_completion_tokens"]:
+        """What the endpoint calls the most tokens that an answer may take."""
+        if self.max_tokens_field is not None:
+            return self.max_tokens_field
+        return "max_completion_tokens" if self.provider in ("openai", "azure") else "max_tokens"
+
+    def key_variable(self, catalog: Catalog) -> str | None:
+        """The environment variable that holds the key: named, or the provider's usual one at its own endpoint."""
+        known = catalog.api(self.model) if self.provider else None
+        return self.key_env or (known.key_env if known and self.base_url is None else None)
+
     def url(self, catalog: Catalog) -> str:
         """The endpoint's address; raises :class:`InputError` where neither the user nor the catalog knows it."""
         known = catalog.api(self.model) if self.provider else None
@@ -137,8 +149,7 @@ class Teacher(Strict):
 
     def key(self, catalog: Catalog) -> str:
         """The key from the environment; a placeholder for endpoints on this machine that name no variable."""
-        known = catalog.api(self.model) if self.provider else None
-        variable = self.key_env or (known.key_env if known and self.base_url is None else None)
+        variable = self.key_variable(catalog)
         if variable is None:
             if is_local(host_of(self.url(catalog))):
                 return "none"
@@ -155,10 +166,8 @@ class Teacher(Strict):
 
     def body(self, task: Task, messages: Messages, count: int = 1, **changed: Any) -> dict[str, Any]:
         """The request's body, for ``count`` samples; ``changed`` fields are laid over."""
-        most_field = self.max_tokens_field or (
-            "max_completion_tokens" if self.provider in ("openai", "azure") else "max_tokens"
-        )
-        body: dict[str, Any] = {"model": self.name_sent, "messages": list(messages), most_field: self.max_output_tokens}
+        body: dict[str, Any] = {"model": self.name_sent, "messages": list(messages)}
+        body[self.limit_field] = self.max_output_tokens
         for name in ("temperature", "top_p", "seed", "reasoning_effort"):
             if getattr(self, name) is not None:
                 body[name] = getattr(self, name)
