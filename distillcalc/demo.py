@@ -108,9 +108,9 @@ def run_demo(
         with demo.step("train the student"):
             trained = demo.show(train(demo.recipe(labels), runs=demo.folder, report=demo.trained, catalog=demo.priced))
         with demo.step("measure the teacher"):
-            of_teacher = demo.measured("teacher", demo.teacher_target(asked), demo.teacher_workload())
+            of_teacher = demo.measured("teacher", lambda: demo.teacher_target(asked), demo.teacher_workload)
     with demo.step("measure the student"):
-        of_student = demo.measured("student", demo.student_target(trained.student), demo.student_workload())
+        of_student = demo.measured("student", lambda: demo.student_target(trained.student), demo.student_workload)
     with demo.step("measure this machine"):
         machine = demo.kept("machine.json", lambda: measure_machine(demo.size.machine_s).row())
     with demo.step("validate"):

@@ -391,18 +391,20 @@ class Demo:
             name="customer messages", requests_per_day=1_000, length_sample=[(n, output_tokens, 1.0) for n in lengths]
         )
 
-    def measured(self, name: str, target: Target, workload: Workload) -> Runs:
+    def measured(self, name: str, target: Callable[[], Target], workload: Callable[[], Workload]) -> Runs:
         """Two runs with other prompts: the estimate is held against the first, and fitted to the second."""
         from distillcalc.benchmark.run import benchmark
 
         requests = self.size.teacher_requests if name == "teacher" else self.size.student_requests
         here = name == "student" or self.plays
         runs = Runs(self.folder / "benchmarks" / f"{name}.json", self.folder / "benchmarks" / f"{name}-again.json")
-        for seed, file in enumerate((runs.first, runs.again)):
-            if file.is_file():
-                continue
+        missing = [(seed, file) for seed, file in enumerate((runs.first, runs.again)) if not file.is_file()]
+        if not missing:
+            return runs
+        loaded, asked = target(), workload()
+        for seed, file in missing:
             made = benchmark(
-                target, workload, concurrency=CONCURRENCY, requests=requests, seed=seed, name=file.stem,
+                loaded, asked, concurrency=CONCURRENCY, requests=requests, seed=seed, name=file.stem,
                 model=(STUDENT if name == "student" else STAND_IN) if here else "", engine=ENGINE if here else "",
                 weights="trained" if here else "unknown", report=lambda said: self.watcher.progress(said, 0, 0),
             )  # fmt: skip
