@@ -6,6 +6,7 @@ the system allows it.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -200,6 +201,9 @@ def found_meters() -> list[Meter]:
     gpus = _gpus()
     if gpus:
         return gpus
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return []  # the GPU does the work, and nothing here can read its counter: the processor's says something else
     counter = RAPL / "energy_uj"
     try:
         counter.read_text()

@@ -29,7 +29,8 @@ class QualityCheck:
     Parameters
     ----------
     name : "teacher", or the student's catalog id. metric : of the workload.
-    estimate : mean of what was believed. low, high : nine times in ten between these (5% and 95% of the Beta).
+    estimate : mean of what was believed. low, high : nine times in ten the share counted is between these
+        (5% and 95% of the beta-binomial of so many items: what was believed, and the chance of the sample).
     right, of : on human-labelled items.
     """
 
@@ -206,7 +207,7 @@ def redecide(
 
 def _believed(decision: Decision, name: str, right: int, of: int) -> QualityCheck | None:
     """What the decision believed of a model; None where no option is of it alone, or nothing was counted."""
-    from scipy.stats import beta
+    from scipy.stats import betabinom
 
     alone = [one for id, one in decision.options.items() if id != "cascade"]
     found = next(
@@ -216,7 +217,7 @@ def _believed(decision: Decision, name: str, right: int, of: int) -> QualityChec
         return None
     mean, sd = np.array([[found.quality_mean]]), np.array([[found.quality_sd]])
     a, b = Belief(mean, sd, Provenance("derived", "the decision")).beta
-    low, high = beta.ppf([0.05, 0.95], a.item(), b.item())
+    low, high = betabinom.ppf([0.05, 0.95], of, a.item(), b.item()) / of
     metric = decision.scenario.workload.quality.metric
     return QualityCheck(name, metric, found.quality_mean, float(low), float(high), right, of)
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 CONCURRENCY = (1, 2, 4, 8)
 ROUNDS = 8  # times that a closed loop is filled
 FEWEST = 16  # requests a level
+WARM_UP_SEED = 1_000_000
 INSIDE = (InProcess, InProcessClassifier)  # targets in this process: they tell their steps and their shape
 TRACE_ARRAYS = (
     "due_s", "sent_s", "first_s", "last_s", "input_tokens", "output_tokens", "chunk_s", "chunk_tokens", "offsets",
@@ -150,7 +151,7 @@ def benchmark(
     if search:
         tell(f"{target.name}: the highest rate that meets the objectives")
         fewest = max(fewest_for(level) for _, level, _ in judged.objectives())
-        found = highest_load(runner.search, judged, runner.first_rate(), requests=max(requests or 0, fewest))
+        found = highest_load(runner.search, judged, runner.first_rate(), requests=max(requests or 0, fewest), seed=seed)
     client = None
     if overhead and isinstance(target, Endpoint):
         tell("the client's own overhead")
@@ -210,7 +211,7 @@ class _Runner:
     def warm(self, tell: Report) -> None:
         """A few requests that are not counted: connections, caches and clocks come up."""
         tell(f"{self.target.name}: warming up")
-        traces = self._sent(2, ClosedLoop(1))
+        traces = self._sent(2, ClosedLoop(1), self.seed + WARM_UP_SEED)  # prompts that nothing counted has
         if not traces.ok.any():
             raise InputError(
                 f"{self.target.name} answers nothing: {traces.outcome[0]}. Nothing can be measured until it does"
@@ -221,7 +222,8 @@ class _Runner:
         count = len(load.due_s) if isinstance(load, OpenLoop) else self._count(load.concurrency)
         with PowerMeter() as meter:
             traces = self._sent(count, load)
-        summary = summarise(traces, self.slo if self.slo.objectives() else None)
+        lockstep = isinstance(self.target, INSIDE) and isinstance(load, ClosedLoop)
+        summary = summarise(traces, self.slo if self.slo.objectives() else None, lockstep=lockstep)
         run = self.target.last if isinstance(self.target, INSIDE) else None
         place = len(self.levels)
         self.samples |= {f"{place}.{name}": getattr(traces, name) for name in TRACE_ARRAYS}

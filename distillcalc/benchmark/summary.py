@@ -178,6 +178,7 @@ def summarise(
     window: tuple[float, float] | Literal["steady"] | None = None,
     *,
     confidence: float = CONFIDENCE,
+    lockstep: bool = False,
 ) -> Summary:
     """Latencies, throughput, goodput and verdicts of one run.
 
@@ -188,6 +189,7 @@ def summarise(
     window : the requests due in it are counted [s]; "steady": those after the warm-up that MSER-5 finds in the E2E
         latencies (all, where it finds no steady state); None: all.
     confidence : of each interval by itself.
+    lockstep : the requests were served in batches that start and end together, as a closed loop in this process is.
 
     Returns
     -------
@@ -207,7 +209,8 @@ def summarise(
     latency / its length. Counted in the window itself, a run that starts with nothing under way would lose the answers
     of a whole latency; so moved, it loses only the mean distance of latencies from their median, than which no other
     shift has less. Where the run lasts less than two such latencies, or all was due at once, it is the counted
-    requests' answers / the time from the first due to the last end.
+    requests' answers / the time from the first due to the last end. So it is in lockstep, where whole batches end at
+    the edges of any other window, and chance would say how many of them count.
 
     Goodput is requests per second that are answered within the limits of all objectives at once (Zhong et al.,
     DistServe, arXiv 2401.09670, for what it is), whatever their percentiles; an answer whose tokens came all at once
@@ -240,7 +243,7 @@ def summarise(
         good &= judged <= limit
         objectives.append(_objective(what, level, limit, judged[counted], confidence))
 
-    rates = _rates(traces, counted, asked, good)
+    rates = _rates(traces, counted, asked, good, lockstep)
     usual = float(np.median(ttft[counted]))
     client = punctuality(
         traces.due_s[counted],
@@ -324,14 +327,14 @@ class _Rates:
     lost: float
 
 
-def _rates(traces: Traces, counted: Bools, asked: tuple[float, float], good: Bools) -> _Rates:
+def _rates(traces: Traces, counted: Bools, asked: tuple[float, float], good: Bools, lockstep: bool) -> _Rates:
     ok, width = traces.ok, asked[1] - asked[0]
     latencies = traces.e2e_s[ok & counted]
     usual = float(np.median(latencies)) if latencies.size else 0.0
     short = not latencies.size or width < SHORT * usual or width <= 0
-    if short:
+    if short or lockstep:
         window = asked[0], float(traces.last_s[counted].max())
-        rows, lost = ok & counted, 1.0
+        rows, lost = ok & counted, 0.0 if lockstep else 1.0
     else:
         window = asked[0] + usual, asked[1] + usual
         rows = ok & (traces.last_s > window[0]) & (traces.last_s <= window[1])

@@ -76,8 +76,10 @@ def test_what_was_believed_of_a_quality_stands_beside_what_was_counted() -> None
     assert (teacher.name, own.name) == ("teacher", student)
     believed = found.before.options["call-teacher"]
     assert teacher.estimate == believed.quality_mean
-    # Beta with that mean and sd: its middle nine tenths are about 1.645 sd to each side.
-    assert teacher.high - teacher.low == pytest.approx(2 * 1.645 * believed.quality_sd, rel=0.1)
+    # The variance of the belief and that of 300 items; the middle nine tenths are about 1.645 sd to each side.
+    mean, sd = believed.quality_mean, believed.quality_sd
+    whole = math.sqrt(sd**2 + mean * (1 - mean) / 300)
+    assert teacher.high - teacher.low == pytest.approx(2 * 1.645 * whole, rel=0.1)
     assert teacher.low < teacher.estimate < teacher.high
     assert own.measured == pytest.approx(0.4)
     assert not own.inside

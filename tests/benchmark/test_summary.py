@@ -263,3 +263,17 @@ def test_goodput_and_order(traces: Traces, ttft: float, tpot: float, e2e: float,
     turned = summarise(traces.take(order), slo(1.0)).to_dict()
     assert turned == {**tight.to_dict(), "outcomes": turned["outcomes"]}
     assert dict(turned["outcomes"]) == dict(tight.outcomes)
+
+
+def test_in_lockstep_a_rate_is_that_of_the_whole_run() -> None:
+    # Three batches of four that take 1.02, 1.00 and 0.98 s: 12 answers in 3 s, whatever a window's edge cuts.
+    ends = np.repeat(np.cumsum([1.02, 1.00, 0.98]), 4)
+    due = np.concatenate([np.zeros(4), ends[:8]])
+    made = Traces(
+        due_s=due, sent_s=due, first_s=ends, last_s=ends, input_tokens=np.full(12, 5), output_tokens=np.full(12, 2),
+        outcome=("ok",) * 12, chunk_s=ends, chunk_tokens=np.full(12, 2), offsets=np.arange(13),
+    )  # fmt: skip
+    found = summarise(made, lockstep=True)
+    assert found.requests_per_s == pytest.approx(4.0)
+    assert found.output_tokens_per_s == pytest.approx(8.0)
+    assert not any("rates" in note for note in found.notes)
