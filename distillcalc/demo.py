@@ -30,6 +30,7 @@ from distillcalc.demo_steps import (
     data,
     plain,
 )
+from distillcalc.errors import DistillcalcError
 
 if TYPE_CHECKING:
     from distillcalc.catalog import Catalog
@@ -75,6 +76,8 @@ def run_demo(
         Before anything is sent.
     MissingExtra
         If torch or transformers is not installed.
+    DistillcalcError
+        If the labelling ended before all was labelled: interrupted, the budget spent, or no endpoint there.
     """
     from distillcalc.benchmark.machine import describe_machine, measure_machine
     from distillcalc.benchmark.record import now
@@ -105,6 +108,12 @@ def run_demo(
                 accept_unclear_terms=accept_unclear_terms,
             )  # fmt: skip
             demo.show(labels)
+            if not labels.is_done:  # nothing may be trained on a part: the rest would be other data
+                raise DistillcalcError(
+                    f"labelling stopped with {labels.answers:,} of {labels.wanted:,} answers "
+                    f"({labels.stopped or 'calls failed'}). What is there is kept: run the same command again, with a "
+                    "larger --budget if it was spent"
+                )
         with demo.step("train the student"):
             trained = demo.show(train(demo.recipe(labels), runs=demo.folder, report=demo.trained, catalog=demo.priced))
         with demo.step("measure the teacher"):

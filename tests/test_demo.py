@@ -24,7 +24,7 @@ from distillcalc.demo_result import DemoResult
 from distillcalc.demo_steps import PID, SMALL, STEPS, Demo, Nobody, data
 from distillcalc.distill.journal import entries
 from distillcalc.distill.teacher import Teacher
-from distillcalc.errors import InputError
+from distillcalc.errors import DistillcalcError, InputError
 from tests.distill.training.tiny import one_thread  # noqa: F401
 
 DEMO = [sys.executable, "-m", "distillcalc", "demo", "--small"]
@@ -137,6 +137,10 @@ def test_a_paid_teacher_answers_itself_under_a_budget(
     with pytest.raises(InputError, match=r"measuring the teacher takes up to \$0\.\d+, and the budget is \$0\.0001"):
         run_demo(tmp_path / "poor", small=True, teacher=teacher, budget_usd="0.0001", accept_unclear_terms=True)
     assert Big.asked == 0
+    # Enough to measure the teacher, and for a few labels: it stops before anything is trained on a part, and goes on.
+    with pytest.raises(DistillcalcError, match=r"labelling stopped with \d+ of 48 answers .*larger --budget"):
+        run_demo(tmp_path / "demo", small=True, teacher=teacher, budget_usd="0.0045", accept_unclear_terms=True)
+    assert not (tmp_path / "demo" / "student").exists()
     made = run_demo(tmp_path / "demo", small=True, teacher=teacher, budget_usd="0.50", accept_unclear_terms=True)
     assert Big.keys == {"Bearer sk-of-the-test"}
     assert made.teacher["played_by"] == ""
