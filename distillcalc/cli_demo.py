@@ -59,9 +59,15 @@ def _teacher(model: str | None, base_url: str | None, key_env: str | None) -> An
         if base_url is not None or key_env is not None:
             raise InputError("--base-url and --key-env are of a big model: name it with --model provider/model")
         return None
+    from pydantic import ValidationError
+
     from distillcalc.distill.teacher import Teacher
 
-    return Teacher(model=model, base_url=base_url, key_env=key_env, temperature=0.0, max_output_tokens=64)
+    try:
+        return Teacher(model=model, base_url=base_url, key_env=key_env, temperature=0.0, max_output_tokens=64)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"--base-url: {said}. Got {base_url!r}") from error
 
 
 def _dollars(text: str) -> Decimal:

@@ -134,12 +134,12 @@ def run_demo(
         again = redecide(
             scenario, catalog=known, evaluations={"teacher": counts["teacher"], STUDENT: counts["student"]},
             overrides={"gpus": {MACHINE: machine}, **validation.overrides},
-            actual_usd={"labels": float(labels.spent_usd)},
+            actual_usd=None if demo.plays else {"labels": float(labels.spent_usd)},  # short prompts, and nobody's bill
         )  # fmt: skip
         demo.show(again)
     result = DemoResult(
         created=now(), small=small, machine=plain(describe_machine()), teacher=demo.who, seconds=demo.seconds,
-        traffic=plain(traffic.to_dict()), decision=plain(decision.to_dict()),
+        traffic=plain(facts_of_traffic(traffic)), decision=plain(decision.to_dict()),
         labelling=facts_of(labels, demo.priced_as), training=plain(trained.to_dict()), quality=counts,
         benchmarks={"teacher": of_teacher.record(), "student": of_student.record()},
         validation=plain(validation.to_dict() | {"sentences": validation.sentences}),
@@ -158,6 +158,13 @@ def scenario_of(traffic: WorkloadProfile, teacher: str = BIG) -> Scenario:
     workload = traffic.workload(**choices.pop("workload"))
     choices["choices"]["teacher"] = teacher
     return Scenario.from_dict({"workload": workload.model_dump(exclude_unset=True), **choices})
+
+
+def facts_of_traffic(traffic: WorkloadProfile) -> dict[str, Any]:
+    """What the report tells of the traffic: what was measured, and what the file of choices gives in its place."""
+    given = tomllib.loads((data() / "choices.toml").read_text(encoding="utf-8"))["workload"]
+    origins = traffic.provenance_of(**given)
+    return traffic.to_dict() | {"provenance": {name: origin.to_dict() for name, origin in origins.items()}}
 
 
 def counts_of(trained: TrainRun) -> dict[str, tuple[int, int]]:

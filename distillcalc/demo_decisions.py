@@ -205,6 +205,11 @@ def trust(told: Told) -> Markup:
 def _limits(told: Told) -> Iterator[str]:
     """What keeps the numbers from being more than they are."""
     yield from told.honest
+    if told.result.teacher.get("played_by"):
+        yield (
+            "The one that plays the big model learnt from 840 other messages of the same authors; 480 of them were "
+            "written by somebody who had read the test messages, so it may be a little better here than elsewhere."
+        )
     test = told.quality("student")
     if test.known:
         yield (

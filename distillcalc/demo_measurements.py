@@ -86,6 +86,11 @@ def student(told: Told) -> Markup:
         return section(
             4, "The student", intro, paragraphs("No test messages were judged, so there is no table."), notes
         )
+    # Here the teacher was timed by its calls, several at once and through a server; part 5 has both alike.
+    made = made.model_copy(update={"entries": tuple(
+        one.model_copy(update={"facts": one.facts.model_copy(update={"latency_ms_per_item": None})})
+        for one in made.entries
+    )})  # fmt: skip
     dots = [
         Dot(_role(entry), entry.score.accuracy, *entry.score.accuracy_interval, percent(entry.score.accuracy, 1),
             entry.role == "distilled")
@@ -98,7 +103,12 @@ def student(told: Told) -> Markup:
         *both(partial(quality_figure, dots, floor)),
         alt=f"Share of test messages sorted right, with 95% intervals: {read}.{asked}",
         caption="Share of test messages that each sorts right; the lines are 95% intervals. Models whose intervals "
-        "overlap widely may be equally good.",
+        "overlap widely may be equally good."
+        + (
+            " The big model's row is that of the small one that plays it."
+            if told.result.teacher.get("played_by")
+            else ""
+        ),
     )
     gains = [
         f"{capital(name)}: {gain}."
@@ -200,7 +210,7 @@ def estimates(told: Told) -> Markup:
         drawn = Picture(
             *both(partial(ratio_figure, rows)),
             alt=f"Estimate divided by measurement: {read}.",
-            caption="Circles: as estimated from a table of machines. "
+            caption="Circles: as estimated from how fast this machine reads and computes, measured in seconds. "
             + ("Diamonds: after the re-fit. " if after else "Nothing was fitted. ")
             + "One mark for each load. TTFT is the time to the first word, TPOT the time for each further one, E2E the "
             "time for the whole answer.",
@@ -211,8 +221,9 @@ def estimates(told: Told) -> Markup:
     return section(
         6, "Estimate against measurement",
         paragraphs(
-            "The first decision had to estimate how fast models run. Here the estimate is held against what was "
-            "measured; then its constants are fitted to a second run, and held against the first again.",
+            "The first decision had to estimate how fast models run, on a machine out of a table. Here the same "
+            "estimate of this machine is held against what was measured, then fitted to a second run, "
+            "and held against the first again.",
             inside,
         ) if before else paragraphs("No estimate was held against a measurement."),
         picture(drawn), bullets(ended(str(one)) for one in held.get("sentences", held.get("notes", []))),

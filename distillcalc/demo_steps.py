@@ -130,7 +130,9 @@ class Demo:
     def __init__(
         self, folder: Path, size: Size, teacher: Teacher | None, budget_usd: Decimal, watcher: Watcher, catalog: Catalog
     ) -> None:
-        self.folder, self.size, self.teacher, self.watcher, self.catalog = folder, size, teacher, watcher, catalog
+        self.folder, self.size, self.teacher, self.watcher, self.catalog = (
+            folder.resolve(), size, teacher, watcher, catalog,
+        )  # fmt: skip
         self.budget_usd = budget_usd
         self.plays = teacher is None
         if teacher is not None:
@@ -450,18 +452,31 @@ def _is_free(port: int) -> bool:
 
 
 def end_left_over(file: Path, model: Path) -> None:
-    """End the server of a run that was killed before it could: its process, if that still serves this model."""
+    """End the server of a run that was killed before it could: its process, if that still serves this model.
+
+    Raises
+    ------
+    InputError
+        If the run that started it is still there: two in one folder would take each other's server.
+    """
     import psutil
 
     if not file.is_file():
         return
+    working = None
     try:
-        left = psutil.Process(int(file.read_text(encoding="utf-8")))
+        server, demo = map(int, file.read_text(encoding="utf-8").split())
+        left = psutil.Process(server)
         if str(model) in left.cmdline():
-            left.terminate()
-            left.wait(30)
+            if left.ppid() == demo:
+                working = demo
+            else:  # an orphan
+                left.terminate()
+                left.wait(30)
     except (ValueError, psutil.Error):
         pass  # it has ended, or the number is another's by now
+    if working is not None:
+        raise InputError(f"another demo works in {file.parent} (process {working}). Wait for it, or stop it")
     file.unlink(missing_ok=True)
 
 
@@ -481,7 +496,7 @@ def served(model: Path, log: Path, port: int) -> Iterator[Teacher]:
             stdout=out, stderr=subprocess.STDOUT,
             env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
         )  # fmt: skip
-        pid.write_text(str(process.pid), encoding="utf-8")
+        pid.write_text(f"{process.pid} {os.getpid()}", encoding="utf-8")
         try:
             _wait_for(f"http://127.0.0.1:{port}/health", process, log)
             yield Teacher(

@@ -1,7 +1,7 @@
 """Measure one GPU unattended, within a time limit and without a network; the records go to data/benchmarks.
 
     scripts/gpu_benchmark.sh                      # 8 minutes on a GPU
-    scripts/gpu_benchmark.sh --device cpu --small --out /tmp/records     # a minute, to see that all of it runs
+    scripts/gpu_benchmark.sh --device cpu --small --out runs/records     # a minute, to see that all of it runs
 
 Steps (:mod:`gpu_benchmark_steps`) go in the order of what they are worth. Each is a process of its own, so that one
 that runs out of memory or is killed takes no other with it. It is begun where its estimate fits into the time left, and

@@ -21,7 +21,7 @@ from distillcalc.benchmark.endpoint import Endpoint
 from distillcalc.catalog import Catalog
 from distillcalc.demo import run_demo, scenario_of
 from distillcalc.demo_result import DemoResult
-from distillcalc.demo_steps import PID, SMALL, STEPS, Demo, Nobody, data
+from distillcalc.demo_steps import PID, SMALL, STEPS, Demo, Nobody, data, end_left_over
 from distillcalc.distill.journal import entries
 from distillcalc.distill.teacher import Teacher
 from distillcalc.errors import DistillcalcError, InputError
@@ -45,7 +45,7 @@ def test_killed_while_it_labels_it_goes_on_and_ends_in_a_report(tmp_path: Path) 
         time.sleep(0.1)
     first.kill()  # and not the server of its teacher, which stays behind
     first.communicate()
-    left = int((folder / PID).read_text())
+    left = int((folder / PID).read_text().split()[0])
     assert psutil.pid_exists(left)
     at_kill = calls(folder)
     again = subprocess.run(
@@ -195,3 +195,32 @@ def test_a_provider_is_measured_at_its_own_address(tmp_path: Path, monkeypatch: 
     assert (target.model, target.key_env, target.max_tokens_field) == (
         "gpt-6-luna", "OPENAI_API_KEY", "max_completion_tokens",
     )  # fmt: skip
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    done = subprocess.run(
+        [*DEMO, "--model", "openai/gpt-6-luna", "--base-url", "nonsense", "--key-env", "PATH"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--base-url: base_url is written https://host/v1. Got 'nonsense'" in done.stderr
+
+
+def test_a_server_of_a_demo_that_still_runs_is_left_alone(tmp_path: Path) -> None:
+    model = tmp_path / "teacher"
+    server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(model)])
+    file = tmp_path / PID
+    try:
+        file.write_text(f"{server.pid} {psutil.Process().pid}")
+        with pytest.raises(InputError, match=r"another demo works in .* \(process \d+\)"):
+            end_left_over(file, model)
+        assert server.poll() is None
+        file.write_text(f"{server.pid} 1")  # whoever started it has ended
+        end_left_over(file, model)
+        assert not psutil.pid_exists(server.pid)
+        assert not file.exists()
+        file.write_text("what")
+        end_left_over(file, model)
+    finally:
+        server.kill()
+        server.wait()
