@@ -28,7 +28,6 @@ from distillcalc.demo_steps import (
     Nobody,
     Watcher,
     data,
-    plain,
 )
 from distillcalc.errors import DistillcalcError
 
@@ -80,7 +79,7 @@ def run_demo(
         If the labelling ended before all was labelled: interrupted, the budget spent, or no endpoint there.
     """
     from distillcalc.benchmark.machine import describe_machine, measure_machine
-    from distillcalc.benchmark.record import now
+    from distillcalc.benchmark.record import now, plain
     from distillcalc.benchmark.redeciding import redecide
     from distillcalc.benchmark.validation import validate
     from distillcalc.catalog import Catalog

@@ -14,7 +14,7 @@ import sys
 import time
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -170,6 +170,8 @@ class Demo:
 
     def kept(self, name: str, make: Callable[[], Any]) -> Any:
         """Plain values from a file of the folder; made and written where it is not there."""
+        from distillcalc.benchmark.record import plain
+
         file = self.folder / name
         try:
             if not file.is_file():
@@ -520,18 +522,3 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 raise DistillcalcError(f"the teacher's server ended: see {log}") from None
             time.sleep(0.2)
     raise DistillcalcError(f"the teacher's server did not start within two minutes: see {log}")
-
-
-def plain(values: Any) -> Any:
-    """Values that JSON can hold: dates as text, numbers that are none as None."""
-    import math
-
-    if isinstance(values, Mapping):
-        return {str(key): plain(value) for key, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return [plain(value) for value in values]
-    if isinstance(values, float) and not math.isfinite(values):
-        return None
-    if values is None or isinstance(values, (str, int, float, bool)):
-        return values
-    return str(values)

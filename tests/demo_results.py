@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 import distillcalc.distill.training.scores as scores
-from distillcalc.benchmark.record import Level, Measured, Record
+from distillcalc.benchmark.record import Level, Measured, Record, plain
 from distillcalc.benchmark.redeciding import redecide
 from distillcalc.benchmark.summary import summarise
 from distillcalc.benchmark.validation import Check, Validation
 from distillcalc.catalog import Catalog
 from distillcalc.demo_result import DemoResult
-from distillcalc.demo_steps import data, plain
+from distillcalc.demo_steps import data
 from distillcalc.distill.training.four_way import Facts, FourWay, four_way
 from distillcalc.distill.training.four_way import Measured as Judged
 from distillcalc.distill.training.result import TrainRun

@@ -23,9 +23,28 @@ from distillcalc.distill.training.devices import processor
 from distillcalc.errors import InputError, MissingExtra
 
 PACKAGES = ("torch", "transformers", "numpy", "vllm")
-READ_BYTES = 256 * 2**20  # of weights that are read in turn: far beyond the caches
-WIDTHS = (576, 1024, 2048)  # of the matrices that are read and multiplied
-ROWS = 512  # tokens that are multiplied at a time
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is read and multiplied: so that the work outlasts what launching it takes, and the caches do not hold it.
+
+    Parameters
+    ----------
+    read_bytes : of weights that are read in turn. widths : of the matrices.
+    rows : tokens that are multiplied at a time.
+    """
+
+    read_bytes: int
+    widths: tuple[int, ...]
+    rows: int
+
+
+SIZES = {
+    "cpu": Sizes(256 * 2**20, (576, 1024, 2048), 512),
+    # A product of 2,048 wide matrices takes an H100 some microseconds, as long as launching it.
+    "cuda": Sizes(2 * 2**30, (4096, 8192), 4096),
+}
 SMALL_OPS = 200
 LEAST_S, MOST_S = 1.0, 60.0
 WARM_UP = 2
@@ -159,13 +178,15 @@ def measure_machine(seconds: float = 20.0) -> MachineSpeed:
     began = time.perf_counter()
     cuda = torch.cuda.is_available()
     device, dtype = torch.device("cuda" if cuda else "cpu"), torch.bfloat16 if cuda else torch.float32
-    size = dtype.itemsize
+    size, sizes = dtype.itemsize, SIZES[device.type]
     with torch.inference_mode():
         reads, products = {}, {}
-        for width in WIDTHS:
-            matrices = torch.randn(max(READ_BYTES // (width * width * size), 2), width, width, device=device).to(dtype)
-            vector, rows = (torch.randn(n, width, device=device).to(dtype) for n in (1, ROWS))
-            share = seconds / len(WIDTHS)
+        for width in sizes.widths:
+            matrices = torch.randn(max(sizes.read_bytes // (width * width * size), 2), width, width, device=device).to(
+                dtype
+            )
+            vector, rows = (torch.randn(n, width, device=device).to(dtype) for n in (1, sizes.rows))
+            share = seconds / len(sizes.widths)
 
             def read(held: Any = matrices, by: Any = vector) -> None:
                 for matrix in held:
@@ -176,7 +197,7 @@ def measure_machine(seconds: float = 20.0) -> MachineSpeed:
                     torch.nn.functional.linear(by, matrix)
 
             reads[width] = _speeds(read, matrices.numel() * size, SHARES["read"] * share, cuda)
-            flops = 2.0 * ROWS * width * width * len(matrices[:4])
+            flops = 2.0 * sizes.rows * width * width * len(matrices[:4])
             products[width] = _speeds(multiply, flops, SHARES["compute"] * share, cuda)
         small = torch.ones(1, 64, device=device, dtype=dtype)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,19 @@ from distillcalc.errors import InputError
 
 SCHEMA_VERSION: Final = 1
 SAMPLES_SUFFIX = ".samples.npz"
+
+
+def plain(value: Any) -> Any:
+    """Values that JSON can hold: plain lists and mappings, dates and paths as text, numbers that are none as None."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
 class Measured(Strict):

@@ -209,11 +209,12 @@ def _believed(decision: Decision, name: str, right: int, of: int) -> QualityChec
     """What the decision believed of a model; None where no option is of it alone, or nothing was counted."""
     from scipy.stats import betabinom
 
-    alone = [one for id, one in decision.options.items() if id != "cascade"]
+    # Of a cascade it is not alone; of an option without a price nothing is believed.
+    alone = [one for id, one in decision.options.items() if id != "cascade" and math.isfinite(one.quality_mean)]
     found = next(
         (one for one in alone if (one.option == "call-teacher" if name == "teacher" else _is_of(one.label, name))), None
     )
-    if found is None or not of or not math.isfinite(found.quality_mean):
+    if found is None or not of:
         return None
     mean, sd = np.array([[found.quality_mean]]), np.array([[found.quality_sd]])
     a, b = Belief(mean, sd, Provenance("derived", "the decision")).beta

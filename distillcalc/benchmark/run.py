@@ -24,7 +24,7 @@ from distillcalc.benchmark.loads import Tokenizer, closed_loops, make_prompts, o
 from distillcalc.benchmark.machine import describe_machine
 from distillcalc.benchmark.overhead import client_overhead
 from distillcalc.benchmark.power import PowerMeter
-from distillcalc.benchmark.record import Level, Measured, Record, now
+from distillcalc.benchmark.record import Level, Measured, Record, now, plain
 from distillcalc.benchmark.statistics import CONFIDENCE
 from distillcalc.benchmark.summary import Summary, summarise
 from distillcalc.benchmark.traces import Traces
@@ -172,7 +172,7 @@ def benchmark(
             "usd_per_hour": usd_per_hour,
         },
         levels=tuple(runner.levels),
-        highest_load=_plain(found.to_dict()) if found is not None else None,
+        highest_load=plain(found.to_dict()) if found is not None else None,
         client=client,
         notes=tuple(runner.notes),
     )  # fmt: skip
@@ -234,11 +234,11 @@ class _Runner:
         self.levels.append(
             Level(
                 load=words,
-                summary=_plain(summary.to_dict()),
+                summary=plain(summary.to_dict()),
                 peak_memory_bytes=run.memory.peak_bytes if run is not None else None,
-                power=_plain(meter.energy.to_dict()) if meter.energy is not None else None,
+                power=plain(meter.energy.to_dict()) if meter.energy is not None else None,
                 usd_per_mtok=self._prices(summary),
-                steps=_plain(run.steps.summary()) if run is not None else None,
+                steps=plain(run.steps.summary()) if run is not None else None,
             )
         )
         self.summaries.append(summary)
@@ -303,19 +303,6 @@ def _said(words: Mapping[str, Any]) -> str:
 def _name(target: Target, runner: _Runner) -> str:
     device = runner.facts.get("device", "endpoint")
     return re.sub(r"[^a-z0-9._-]+", "-", f"{target.name}-{device}".lower()).strip("-._") or "benchmark"
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON can hold: nothing that is not finite, plain lists and dictionaries."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 __all__ = ["Benchmark", "benchmark", "closed_loops"]

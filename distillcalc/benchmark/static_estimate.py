@@ -44,7 +44,13 @@ class StaticEstimate:
 
 
 def estimate_static(
-    step: StepTime, input_tokens: ArrayLike, output_tokens: ArrayLike, concurrency: int, *, request_s: float = 0.0
+    step: StepTime,
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    concurrency: int,
+    *,
+    request_s: float = 0.0,
+    rounded_to: int = 0,
 ) -> StaticEstimate:
     """Times of a closed loop whose requests are served in batches of so many, in their order.
 
@@ -54,6 +60,8 @@ def estimate_static(
     input_tokens, output_tokens : of the requests, shape (n,); outputs 1 or more.
     concurrency : requests in flight, which are a batch.
     request_s : time of a request beside its steps [s].
+    rounded_to : of a static cache, whose rows are as long as the batch's longest request, rounded up to so many tokens,
+        and are read whole in every step; 0: a cache that grows.
 
     Raises
     ------
@@ -64,8 +72,9 @@ def estimate_static(
     -----
     Of a batch of b prompts, the longest of s tokens: reading takes step(b sequences, b s tokens, 0 context,
     b s^2 / 2 pairs), for short ones are padded; the k-th token after the first takes step(those still writing,
-    b tokens, b (s + k) context). All rows compute until the longest answer ends, and a request's last token is its
-    own; its client then asks again, and waits until the batch has ended.
+    b tokens, b (s + k) context); with a static cache the context is that of its whole rows. All rows compute until the
+    longest answer ends, and a request's last token is its own; its client then asks again, and waits until the batch
+    has ended.
     """
     inputs, outputs = np.asarray(input_tokens, dtype=np.int64), np.asarray(output_tokens, dtype=np.int64)
     if inputs.ndim != 1 or inputs.shape != outputs.shape or not inputs.size:
@@ -82,14 +91,16 @@ def estimate_static(
         read = float(step.seconds(b, b * longest, 0, b * longest**2 / 2)) + request_s
         after = np.arange(1, most)
         writing = (wanted[:, None] > after[None]).sum(axis=0)
-        ends = np.concatenate([[0.0], np.cumsum(step.seconds(writing, b, b * (longest + after)))]) + read
+        whole = -(-(longest + most) // rounded_to) * rounded_to if rounded_to else longest + most
+        context = b * (np.full(most - 1, whole) if rounded_to else longest + after)
+        ends = np.concatenate([[0.0], np.cumsum(step.seconds(writing, b, context))]) + read
         waited = total - free[:b]  # whose answer was short waits for the longest
         ttft[rows], e2e[rows] = waited + read, waited + ends[wanted - 1]
         some = wanted > 1
         tpot[rows] = np.where(some, (ends[wanted - 1] - read) / np.maximum(wanted - 1, 1), np.nan)
         free = np.sort(np.concatenate([free[b:], total + ends[wanted - 1]]))
         total += float(ends[-1])
-        cached, most_read = max(cached, b * (longest + most)), max(most_read, b * longest)
+        cached, most_read = max(cached, b * whole), max(most_read, b * longest)
     return StaticEstimate(
         ttft, tpot, e2e, total, len(inputs) / total, float(outputs.sum()) / total, cached, most_read
     )  # fmt: skip

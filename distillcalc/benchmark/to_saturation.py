@@ -22,7 +22,9 @@ FACTOR = 4  # from one level to the next
 ROUNDS = 3  # times that a loop is filled
 FEWEST = 6  # requests a level
 GAIN = 0.1  # of output tokens a second, below which more in flight bring nothing
-NEXT_TAKES = 2.0  # times as long as the level before it
+NEXT_TAKES = (
+    4.0  # times as long as the level before it, once computing takes longest: it has so many times the requests
+)
 
 
 def to_saturation(

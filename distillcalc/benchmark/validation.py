@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from distillcalc.benchmark.classifying import ENCODER
+from distillcalc.benchmark.decoding import ROUNDED_TO
 from distillcalc.benchmark.memory import at_work
 from distillcalc.benchmark.record import Level, Record, Samples
 from distillcalc.benchmark.refit import MeasuredSteps, refit
@@ -270,7 +271,14 @@ class _Run:
 
     def _checks_of(self, place: int, level: Level, step: StepTime, engine: EngineRow) -> list[Check]:
         inputs, outputs = (self.samples[f"{place}.{side}_tokens"] for side in ("input", "output"))
-        made = estimate_static(step, inputs, outputs, level.load["concurrency"], request_s=engine.request_s)
+        made = estimate_static(
+            step,
+            inputs,
+            outputs,
+            level.load["concurrency"],
+            request_s=engine.request_s,
+            rounded_to=ROUNDED_TO if self.record.measured.details.get("cache") == "static" else 0,
+        )
         due, first, last = (self.samples[f"{place}.{name}_s"] for name in ("due", "first", "last"))
         several = outputs > 1
         tpot = ((last - first)[several] / (outputs[several] - 1)).mean() if several.any() else math.nan

@@ -79,7 +79,7 @@ class Journal:
         except OSError as error:
             raise InputError(f"cannot write the journal {file}: {error.strerror}") from error
         try:
-            _hold(descriptor, file)
+            hold(descriptor, file.parent)
             whole = _whole_length(file)
             size = os.fstat(descriptor).st_size
             if whole < size:
@@ -236,15 +236,22 @@ def _whole_length(file: Path) -> int:
     return whole
 
 
-def _hold(descriptor: int, file: Path) -> None:
+def hold(descriptor: int, place: Path) -> None:
+    """Keep other processes from a run while the file is open; Windows has no such locks.
+
+    Raises
+    ------
+    InputError
+        If another process has it.
+    """
     try:
         import fcntl
-    except ImportError:  # Windows: two processes on one run are not kept apart there
+    except ImportError:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise InputError(f"another process is working on this run ({file.parent}). Wait for it, or stop it") from error
+        raise InputError(f"another process is working on this run ({place}). Wait for it, or stop it") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -86,3 +86,12 @@ def test_what_was_believed_of_a_quality_stands_beside_what_was_counted() -> None
     assert f"accuracy of {student}: " in "\n".join(found.sentences)
     assert "measured 0.40 (120 of 300): outside." in "\n".join(found.sentences)
     assert found.to_dict()["qualities"][1]["inside"] is False
+
+
+def test_a_student_that_one_option_cannot_price_is_told_of_by_another() -> None:
+    # Of minilm-l6 no host has a price, so hosted-open-student believes nothing of it; self-host does.
+    case = TRIAGE.to_dict()
+    case["choices"] = {**case["choices"], "students": ["minilm-l6"], "evaluations": {}}
+    (own,) = redecide(Scenario.from_dict(case), evaluations={"minilm-l6": (80, 100)}).qualities
+    assert (own.name, own.right, own.of) == ("minilm-l6", 80, 100)
+    assert 0 < own.low < own.estimate < own.high < 1

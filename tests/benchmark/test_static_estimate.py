@@ -31,6 +31,18 @@ def test_two_batches_by_hand() -> None:
     assert found.most_cached == 26  # 2 x (10 + 3)
 
 
+def test_a_static_cache_is_read_whole() -> None:
+    found = estimate_static(STEP, [10, 4, 6], [3, 1, 2], concurrency=2, rounded_to=64)
+    # The first batch needs 13 tokens a row and has 64: both steps read 2 x 64 = 128, 10 + 1 + 2 + 0.2 + 0.128 ms each.
+    assert found.tpot_s[0] == pytest.approx(0.013328)
+    assert found.most_cached == 128
+    # Prompts are read as ever.
+    assert found.ttft_s[0] == pytest.approx(0.0162)
+    # A row that needs 65 has 128.
+    assert estimate_static(STEP, [60], [5], 1, rounded_to=64).most_cached == 128
+    assert estimate_static(STEP, [60], [4], 1, rounded_to=64).most_cached == 64
+
+
 def test_a_request_costs_its_own_time_once() -> None:
     bare, with_more = (estimate_static(STEP, [5], [4], 1, request_s=r) for r in (0.0, 0.05))
     assert with_more.ttft_s[0] - bare.ttft_s[0] == pytest.approx(0.05)

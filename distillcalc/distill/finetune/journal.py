@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from distillcalc.distill.journal import sync_folder
+from distillcalc.distill.journal import hold, sync_folder
 from distillcalc.errors import InputError
 
 PLAN = "plan.json"
@@ -48,7 +48,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"cannot use the run folder {self.path}: {error.strerror}") from error
         try:
-            _lock(handle, self.path)
+            hold(handle, self.path)
             yield
         finally:
             os.close(handle)
@@ -131,14 +131,3 @@ class RunFolder:
         return next(
             (line for line in newest_first if all(line.get(key) == value for key, value in wanted.items())), None
         )
-
-
-def _lock(handle: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InputError(f"another process is at work in {path}: wait for it, or end it") from error
