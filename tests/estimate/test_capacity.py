@@ -228,6 +228,18 @@ def test_a_mixture_of_experts_reads_the_experts_that_its_tokens_choose() -> None
     assert value(dense.step.token_s) == pytest.approx(4e-5)
 
 
+def test_a_batch_of_several_rearranges_the_weights() -> None:
+    # Reading takes 20 ms, rearranging three quarters of that once there are two sequences; in part between one and two.
+    m = machine(catalog(engines={"vllm": {"repack": 0.75}}), "tiny", "toy")
+    assert value(m.reading_s(1.0)) == pytest.approx(0.020)
+    assert value(m.reading_s(1.5)) == pytest.approx(0.0275)
+    for batch in (2.0, 3.0, 100.0):
+        assert value(m.reading_s(batch)) == pytest.approx(0.035)
+    plain, r = toy(), load(1000, 100)
+    more = value(tpot_s(m, r, 4.0 * ONE, NONE)) - value(tpot_s(plain, r, 4.0 * ONE, NONE))
+    assert more == pytest.approx(0.015)
+
+
 @pytest.mark.parametrize(
     ("precision", "flops"),
     [("bf16", 1e14), ("fp8", 2e14), ("int8", 3e14), ("int4", 1e14)],  # int4 weights are computed in bf16
