@@ -11,6 +11,7 @@ from distillcalc.workload.distributions import Distribution
 from distillcalc.workload.scenario import Scenario
 
 DRAWN_ANYWAY = ("student_retention", "teacher_quality")  # each model's own belief is drawn, by its size and its counts
+OF_AN_UNMEASURED_ROUTER = ("escalation_rate", "apgr")
 
 
 def with_priors(scenario: Scenario, catalog: Catalog | None = None) -> Scenario:
@@ -41,6 +42,8 @@ def with_priors(scenario: Scenario, catalog: Catalog | None = None) -> Scenario:
                 f"priors.{name} is not an input that a prior can be of. Those that are: {', '.join(SPECS)}"
             )
         if name in given or name in DRAWN_ANYWAY:
+            continue
+        if name in OF_AN_UNMEASURED_ROUTER and scenario.choices.routing.measured is not None:
             continue
         *parents, leaf = spec.path.split(".")
         owner: Any = scenario

@@ -90,6 +90,7 @@ class MeasuredRouting(Frozen):
                 raise ValueError(f"{name} holds one count for each of {len(self.threshold)} thresholds. Got {found}")
         if self.student_right > self.certifying.items:
             raise ValueError(
-                f"student_right must be at most the certifying items ({self.certifying.items}). Got {self.student_right}"
+                f"student_right must be at most the certifying items ({self.certifying.items}). "
+                f"Got {self.student_right}"
             )
         return self

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from distillcalc.workload.routing import MeasuredRouting
 from distillcalc.workload.workload import Frozen, Workload
 
 OPTION_IDS = (
@@ -151,6 +152,8 @@ class Routing(Frozen):
 
     Parameters
     ----------
+    measured : a router as it was measured on labelled items; the decision then picks its threshold, and neither
+        ``escalation_rate`` nor ``apgr`` is stated beside it.
     escalation_rate : share of requests sent on; left out, 0.2, which nobody has found to be enough.
     apgr : average performance gap recovered by the router, 0.5 is a random one (RouteLLM, arXiv:2406.18665);
         left out, 0.6, the middle of what that paper reports.
@@ -162,6 +165,17 @@ class Routing(Frozen):
     apgr: float | None = Field(None, gt=0, lt=1)
     verifier_usd_per_request: float = Field(0.0, ge=0, le=1e6)
     engineering_hours: float = Field(40, ge=0, le=1e7)
+    measured: MeasuredRouting | None = None
+
+    @model_validator(mode="after")
+    def _measured_or_stated(self) -> Routing:
+        stated = [name for name in ("escalation_rate", "apgr") if getattr(self, name) is not None]
+        if self.measured is not None and stated:
+            raise ValueError(
+                f"the router is measured, so its escalation rate and quality follow from the counts. Leave "
+                f"{' and '.join(stated)} out, or leave out [choices.routing.measured]"
+            )
+        return self
 
 
 class Use(Frozen):
