@@ -166,7 +166,7 @@ def candidates(pairs: Pairs, score: str, kind: Kind = "cascade", steps: int = ST
     cost = every.usd if np.isfinite(every.usd).all() else every.escalation_rate
     front = pareto(cost, every.quality)
     kept = front[np.unique(np.linspace(0, len(front) - 1, steps).round().astype(int))]
-    return every.thresholds[kept]
+    return np.asarray(every.thresholds[kept])
 
 
 def pareto(cost: Floats, quality: Floats) -> NDArray[np.intp]:
