@@ -119,6 +119,10 @@ class Bands:
         low, high = np.quantile(known, LEVELS)
         return Metric(value, float(low), float(high))
 
+    def metric(self, compute: Callable[[Curve], float]) -> Metric:
+        """Any figure of a curve, with its interval."""
+        return self._interval(compute(self.curve), self._each(compute))
+
     def _each(self, compute: Callable[[Curve], float]) -> Floats:
         return np.array([compute(self._one(i)) for i in range(len(self.gap))])
 
@@ -159,23 +163,20 @@ class Bands:
 
     def cpt(self, share: float) -> Metric:
         """CPT of a share of the gap."""
-        return self._interval(self.curve.cpt(share), self._each(lambda curve: curve.cpt(share)))
+        return self.metric(lambda curve: curve.cpt(share))
 
     def aiq(self, cost: Any = "usd") -> Metric:
         """AIQ over dollars or calls."""
-        return self._interval(self.curve.aiq(cost), self._each(lambda curve: curve.aiq(cost)))
+        return self.metric(lambda curve: curve.aiq(cost))
 
     def quality_at(self, rate: float) -> Metric:
         """Quality where this share is sent on."""
-        return self._interval(self.curve.quality_at(rate), self._each(lambda curve: curve.quality_at(rate)))
+        return self.metric(lambda curve: curve.quality_at(rate))
 
     def over_random(self, rate: float) -> Metric:
         """Quality above that of sending on the same share at random."""
 
-        def above(curve: Curve) -> float:
-            return curve.quality_at(rate) - curve.random_quality(rate)
-
-        return self._interval(above(self.curve), self._each(above))
+        return self.metric(lambda curve: curve.quality_at(rate) - curve.random_quality(rate))
 
     @cached_property
     def quality_band(self) -> Floats:

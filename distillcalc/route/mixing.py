@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 Kind: TypeAlias = Literal["cascade", "router"]
 
 STEPS = 33  # thresholds of a pair
+BEYOND = 10.0  # times the range of a score: where nothing lies
 MOST_VECTORS = 2_000  # threshold vectors of a chain that are tried
 
 
@@ -178,15 +179,18 @@ def pareto(cost: Floats, quality: Floats) -> NDArray[np.intp]:
 
 
 def _thresholds(score: Floats, steps: int, name: str) -> Floats:
-    """Thresholds that send on about equal shares more each: from none to all, values that occur and one above."""
+    """Thresholds that send on about equal shares more each, values that occur; one far below and one far above all.
+
+    Between what was seen and what will be, the two outermost keep everything and send everything on.
+    """
     distinct = np.unique(score)
     if len(distinct) < 2:
         raise InputError(
             f"the score {name} is {distinct[0]:g} for every item: it cannot tell what to send on. Choose another score"
         )
-    above = np.nextafter(distinct[-1], np.inf)
+    beyond = BEYOND * (distinct[-1] - distinct[0])
     wanted = np.quantile(score, np.linspace(0, 1, steps), method="inverted_cdf")
-    return np.asarray(np.unique(np.concatenate([wanted, [distinct[0], above]])))
+    return np.asarray(np.unique(np.concatenate([wanted[1:], [distinct[0] - beyond, distinct[-1] + beyond]])))
 
 
 def seconds_of(

@@ -1,0 +1,106 @@
+"""A router beside its baselines, when it is not worth having, and the figure of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distillcalc.errors import InputError
+from distillcalc.route.bands import Bands
+from distillcalc.route.beside import Beside, Verdict, judge
+from distillcalc.route.certificate import certify
+from distillcalc.route.figures import curve_figure
+from distillcalc.route.goal import Goal
+from distillcalc.route.mixing import Kind, candidates
+from distillcalc.route.pairs import Pairs
+
+FOUR = Pairs.of([0, 1, 0, 1], [1, 1, 1, 0], scores={"s": [0.1, 0.2, 0.3, 0.4]}, student_usd=1, teacher_usd=10)
+
+
+def drawn(n: int, seed: int, teacher: float = 0.9, *, informed: bool = True, **usd: float) -> Pairs:
+    rng = np.random.default_rng(seed)
+    chance = rng.beta(3, 1.2, n)
+    sure = chance if informed else rng.random(n)
+    return Pairs.of(
+        rng.random(n) < chance, rng.random(n) < teacher, scores={"s": sure}, ids=[f"{seed}-{i}" for i in range(n)],
+        **usd,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def verdict(
+    goal: Goal, n: int = 2_000, teacher: float = 0.9, kind: Kind = "cascade", *, informed: bool = True, **usd: float
+) -> Verdict:
+    tuning, certifying = (drawn(n, seed, teacher, informed=informed, **usd) for seed in (1, 2))
+    found = certify(tuning, certifying, "s", candidates(tuning, "s"), goal, kind=kind)
+    return judge(found, Bands.of(certifying, "s", kind, resamples=300))
+
+
+def test_the_rows_by_hand() -> None:
+    beside = Beside.of(Bands.of(FOUR, "s", resamples=50), 0.5)
+    assert [row.name for row in beside.rows] == [
+        "always the student", "always the teacher", "this router", "random, as many sent on", "random, as good",
+        "oracle, as good",
+    ]  # fmt: skip
+    assert [row.quality.value for row in beside.rows] == pytest.approx([0.5, 0.75, 0.75, 0.625, 0.75, 0.75])
+    # A cascade: 1 + 0.5 x 10. Random: half each, or at the teacher's quality the teacher. The oracle sends one on.
+    assert [row.usd_per_1000 for row in beside.rows] == pytest.approx([1e3, 1e4, 6e3, 5.5e3, 1e4, 3.5e3])
+    assert beside.lines()[2][-1] == "+40%"
+    assert beside.over_random.value == pytest.approx(0.125)
+
+
+def test_a_router_that_is_worth_having() -> None:
+    found = verdict(Goal(retention=0.95), student_usd=1e-5, teacher_usd=1e-3)
+    assert found.advice == "router"
+    assert "per 1,000 requests against $1 for the teacher alone" in str(found)
+    assert "surely worse" in str(found)
+
+
+def test_a_teacher_that_is_weaker_than_its_student_is_told() -> None:
+    found = verdict(Goal(retention=0.95), teacher=0.5)
+    assert found.advice == "student"
+    assert "The teacher is surely not better than the student" in str(found)
+
+
+def test_a_student_that_does_by_itself_needs_no_router() -> None:
+    assert verdict(Goal(retention=0.7)).advice == "student"
+
+
+def test_a_score_that_says_nothing_is_no_router() -> None:
+    found = verdict(Goal(retention=0.95), informed=False)
+    assert found.advice == "teacher"
+    assert "does not beat sending on as many at random" in str(found)
+
+
+def test_too_few_pairs_are_told_with_how_many_more() -> None:
+    found = verdict(Goal(floor=0.86), n=120)
+    assert found.advice == "more-data"
+    assert "more labelled pairs would tell" in str(found)
+
+
+def test_a_cascade_dearer_than_its_teacher_is_not_worth_it() -> None:
+    found = verdict(Goal(retention=0.97), student_usd=0.9e-3, teacher_usd=1e-3)
+    assert found.advice == "teacher"
+    assert "for the teacher" in str(found)
+
+
+def test_a_goal_that_nothing_reaches_leaves_the_teacher() -> None:
+    assert verdict(Goal(floor=0.99)).advice == "teacher"
+
+
+def test_the_figure_shows_dollars_where_they_are_known(tmp_path: Path) -> None:
+    tuning, certifying = (drawn(500, seed, student_usd=1e-5, teacher_usd=1e-3) for seed in (1, 2))
+    found = certify(tuning, certifying, "s", candidates(tuning, "s"), Goal(retention=0.9))
+    bands = Bands.of(certifying, "s", resamples=50)
+    figure = curve_figure(bands, found)
+    (axes,) = figure.axes
+    assert "USD" in axes.get_xlabel()
+    assert any("sent on" in text.get_text() for text in axes.get_legend().get_texts())
+    figure.savefig(tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+    assert "[%]" in curve_figure(bands, over="calls").axes[0].get_xlabel()
+    unpriced = Bands.of(drawn(100, 3), "s", resamples=20)
+    assert "[%]" in curve_figure(unpriced).axes[0].get_xlabel()
+    with pytest.raises(InputError, match="dollars are not known"):
+        curve_figure(unpriced, over="usd")
