@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from distillcalc.route.bands import Bands, Metric
-from distillcalc.route.certificate import Certificate
+from distillcalc.route.certificate import Certificate, rounded
 from distillcalc.route.curve import Curve
 
 Advice: TypeAlias = Literal["router", "student", "teacher", "more-data"]
@@ -116,6 +116,23 @@ def _usd_of(curve: Curve, rate: float) -> float:
     return kept + rate * curve.teacher_usd
 
 
+MOST_TIMES = 10  # as many pairs: what takes more than that to show is not worth looking for
+TWO_SIDED, POWER = 1.96, 0.84  # standard normal quantiles of 0.975 and of 0.8
+
+
+def pairs_to_show(lift: Metric, items: int) -> int | None:
+    """About how many more pairs would show that a lift is above 0, as a normal approximation at a power of 0.8.
+
+    items x (((1.96 + 0.84) standard errors / lift)^2 - 1); None where the lift is not above 0 or takes more than ten
+    times the pairs that there are.
+    """
+    if not lift.value > 0:
+        return None
+    error = (lift.high - lift.low) / (2 * TWO_SIDED)
+    more = items * (((TWO_SIDED + POWER) * error / lift.value) ** 2 - 1)
+    return None if more > MOST_TIMES * items else rounded(max(int(more), 1))
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether to route at all, and if not, which model to take.
@@ -169,10 +186,13 @@ def judge(certificate: Certificate, bands: Bands) -> Verdict:
         return Verdict("student", (f"It is certified by itself: {goal}.",))
     if lift.low <= 0:
         told = (
-            f"The score does not beat sending on as many at random: {lift.value:+.4f} of quality on average "
-            f"({lift.low:+.4f} to {lift.high:+.4f}), APGR {bands.apgr}; random is 0.5.",
+            f"The score is not shown to beat sending on as many at random: {lift.value:+.4f} of quality on average "
+            f"({lift.low:+.4f} to {lift.high:+.4f}), APGR {bands.apgr}; random is 0.5."
         )
-        return Verdict("teacher", told)
+        more = pairs_to_show(lift, certificate.certifying.items)
+        if more is None:
+            return Verdict("teacher", (told,))
+        return Verdict("more-data", (told, f"Were it as good as it looks, about {more:,} more pairs would show it."))
     if certificate.chosen is None:
         return Verdict(
             "teacher" if certificate.more_items is None else "more-data", tuple(certificate.sentences)

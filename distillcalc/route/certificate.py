@@ -93,7 +93,7 @@ class Certificate:
                     said,
                     "At no threshold is the estimate good enough, so that more labelled pairs would not help.",
                 ]
-            return [said, f"Not enough data: about {_round(self.more_items):,} more labelled pairs would tell."]
+            return [said, f"Not enough data: about {rounded(self.more_items):,} more labelled pairs would tell."]
         return [
             f"Certified on {self.certifying.items:,} pairs that nothing was chosen on: {goal}.",
             f"Sent on to the teacher: {self.escalation_rate}; quality {self.quality}, "
@@ -302,7 +302,7 @@ def _clopper_pearson(k: float, n: int) -> tuple[float, float]:
     return low, float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
 
 
-def _round(count: int) -> int:
+def rounded(count: int) -> int:
     """Two leading digits, upwards: the figure is an approximation."""
     step = 10 ** max(len(str(count)) - 2, 0)
     return int(-(-count // step) * step)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from distillcalc.errors import InputError
-from distillcalc.route.bands import Bands
-from distillcalc.route.beside import Beside, Verdict, judge
+from distillcalc.route.bands import Bands, Metric
+from distillcalc.route.beside import Beside, Verdict, judge, pairs_to_show
 from distillcalc.route.certificate import certify
 from distillcalc.route.figures import curve_figure
 from distillcalc.route.goal import Goal
@@ -70,7 +70,14 @@ def test_a_student_that_does_by_itself_needs_no_router() -> None:
 def test_a_score_that_says_nothing_is_no_router() -> None:
     found = verdict(Goal(retention=0.95), informed=False)
     assert found.advice == "teacher"
-    assert "does not beat sending on as many at random" in str(found)
+    assert "not shown to beat sending on as many at random" in str(found)
+
+
+def test_how_many_pairs_a_lift_takes_to_show() -> None:
+    # An interval of +-0.0196 is a standard error of 0.01: (2.8 x 0.01 / 0.014)^2 - 1 = 3 times the 100 pairs more.
+    assert pairs_to_show(Metric(0.014, 0.014 - 0.0196, 0.014 + 0.0196), 100) == pytest.approx(300, abs=10)
+    assert pairs_to_show(Metric(0.001, 0.001 - 0.0196, 0.001 + 0.0196), 100) is None
+    assert pairs_to_show(Metric(-0.01, -0.03, 0.01), 100) is None
 
 
 def test_too_few_pairs_are_told_with_how_many_more() -> None:
