@@ -197,7 +197,8 @@ def _warnings(scenario: Scenario, catalog: Catalog, block: Block, best: Estimate
         found.append(
             "No quality floor is set: 0.9 of the teacher's quality is asked for. Set [workload.quality] floor."
         )
-    if not scenario.choices.evaluations and scenario.choices.teacher_quality is None:
+    measured = scenario.choices.evaluations or scenario.choices.routing.measured
+    if not measured and scenario.choices.teacher_quality is None:
         found.append(
             "No model has been measured on this task: qualities are stated or assumed. "
             "Give counts in [choices.evaluations]."

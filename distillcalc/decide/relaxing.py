@@ -33,7 +33,7 @@ OUTSIDE = {
     "licence": "use a student whose licence allows it",
     "service": "have an account that the provider still lets fine-tune",
     "retirement": "end the horizon before it retires, or use a model that stays",
-    "router": "measure a router and state its escalation rate",
+    "router": "measure a router on labelled items, or state its escalation rate",
     "region": "have the provider confirm the region",
     "fleet": "let the student be slower",
 }
@@ -176,7 +176,7 @@ def _relaxed(scenario: Scenario, catalog: Catalog, group: tuple[_Change | str, .
         if best is None:
             return None
     made, best = _least_latency(scenario, made, best, catalog, forgiven)
-    words = [*_slo_words(scenario, made), *words, *(OUTSIDE[gate] for gate in forgiven)]
+    words = [*_slo_words(scenario, made), *words, *(_outside(gate, scenario) for gate in forgiven)]
     return Relaxation(
         tuple(dict.fromkeys(change if isinstance(change, str) else change.gate for change in group)),
         " and ".join(words),
@@ -186,6 +186,13 @@ def _relaxed(scenario: Scenario, catalog: Catalog, group: tuple[_Change | str, .
         best.usd_per_1000_requests,
         None if forgiven else made,
     )
+
+
+def _outside(gate: str, scenario: Scenario) -> str:
+    """What is to be done about a condition that no field holds."""
+    if gate == "router" and scenario.choices.routing.measured is not None:
+        return "measure the router on more labelled items of this student"
+    return OUTSIDE[gate]
 
 
 def _evaluated(scenario: Scenario, catalog: Catalog) -> Block:

@@ -12,6 +12,7 @@ from distillcalc.catalog import Catalog
 from distillcalc.decide.table import compare, compared
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.inputs import SPECS, UNSTATED, Inputs
+from distillcalc.estimate.measured_cascade import usual_rate
 from distillcalc.estimate.outcome import plain
 from distillcalc.estimate.quality import RETENTION_PRIOR
 from distillcalc.workload.scenario import Scenario
@@ -136,6 +137,8 @@ def believed(x: Inputs, catalog: Catalog, name: str) -> float | None:
     """What stands in for an input that the scenario leaves out; None where nothing does."""
     if name == "teacher_quality":
         return float(Context(x, catalog).teacher_belief.mean[0, 0])
+    if name == "escalation_rate" and x.scenario.choices.routing.measured is not None:
+        return usual_rate(x.scenario)
     return RETENTION_PRIOR[0] if name == "student_retention" else UNSTATED.get(name)
 
 
@@ -157,6 +160,8 @@ class _Search:
 
     def grid(self, name: str) -> Floats | None:
         """Values to search, rising, with the scenario's own among them; None where there is nothing to search."""
+        if name == "escalation_rate" and self.scenario.choices.routing.measured is not None:
+            return None  # the decision picks it: it is no input
         own = self.stated(name)
         if own is None:
             own = believed(self.x, self.catalog, name)

@@ -1,6 +1,15 @@
-"""The cascade: a student answers every request, a router sends a share on to the teacher; every attempt is paid."""
+"""The cascade: a student answers, a router sends a share on to the teacher; every attempt is paid.
+
+A router that was measured has a candidate for each of its thresholds, so that the decision picks one; without, there is
+one candidate for each student, at the escalation rate that is stated or assumed.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,88 +18,178 @@ from distillcalc.errors import MissingPrice, UnknownName
 from distillcalc.estimate import gates, quality
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.distillation import people_sources
+from distillcalc.estimate.measured_cascade import points, serves_the_teacher, why_not
+from distillcalc.estimate.mixed_latency import WHATS, Mixture, after, mixed_latency
 from distillcalc.estimate.option import Option, add_quality, kept, unpriced
 from distillcalc.estimate.outcome import FAIL, PASS, GateResult, Outcome
-from distillcalc.provenance import assumed, derived, given
+from distillcalc.estimate.quality import Belief
+from distillcalc.provenance import Provenance, assumed, derived, given
 
 Floats = NDArray[np.float64]
 
-Z95 = 1.6448536269514722
-Z99 = 2.3263478740408408
-GRID_POINTS = 32  # of each part
-WHATS = ("ttft", "e2e")
 NOT_MEASURED_ODDS = 0.5  # of a router whose escalation rate and APGR nobody has even stated
+STUDENTS = ("self-host", "hosted-open-student")
+
+__all__ = ["NOT_MEASURED_ODDS", "Cascade", "after", "mixed_latency"]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What answers the requests that are sent on.
+
+    Parameters
+    ----------
+    labels, label_index, monthly_usd, provenance, latency, timing, gates, facts : as of an outcome, of that share alone.
+    called : whether it is the provider's API, which the texts then reach.
+    """
+
+    labels: tuple[str, ...]
+    label_index: NDArray[np.intp]
+    monthly_usd: dict[str, Floats]
+    provenance: dict[str, Provenance]
+    latency: dict[str, Floats]
+    timing: Provenance
+    gates: list[GateResult]
+    facts: dict[str, Floats]
+    called: bool
 
 
 class Cascade(Option):
-    """The student answers first and the router sends a share on to the teacher; every attempt is paid."""
+    """A student answers and a router sends a share on to the teacher; every attempt is paid."""
 
     id = "cascade"
     title = "Student first, teacher for the rest"
 
     def candidates(self, context: Context) -> list[Outcome]:
-        students = [*context.outcomes("self-host"), *context.outcomes("hosted-open-student")]
-        return [self.behind(context, student) for student in students]
+        return [
+            found
+            for option in STUDENTS
+            for place, student in enumerate(context.outcomes(option))
+            for found in self._behind(context, option, place, student)
+        ]
 
-    def behind(self, context: Context, student: Outcome) -> Outcome:
-        """A cascade whose first model is an already evaluated student."""
-        x, catalog = context.x, context.catalog
-        labels = tuple(f"{label}, then {context.teacher_label}" for label in student.labels)
+    def _behind(self, context: Context, option: str, place: int, student: Outcome) -> Iterator[Outcome]:
+        """Cascades whose first model is an already evaluated student."""
         if student.unpriced:
-            return unpriced(self.id, labels[0], student.unpriced, context)
-        rate = x["escalation_rate"]
+            yield unpriced(self.id, f"{student.labels[0]}, then {context.teacher_label}", student.unpriced, context)
+            return
+        measured = context.choices.routing.measured
+        name = context.choices.students[place] if option == "self-host" else student.labels[0]
+        why = why_not(context, name)
         try:
-            teacher = context.escalation_cost
+            if measured is None or why:
+                teacher = called(context, context.x["escalation_rate"])
+                yield self._unmeasured(context, student, teacher, why)
+                return
+            yield from self._measured(context, option, name, student)
         except (MissingPrice, UnknownName) as error:
-            return unpriced(self.id, labels[0], str(error), context)
-        whats = _asked(context)
+            yield unpriced(self.id, f"{student.labels[0]}, then {context.teacher_label}", str(error), context)
+
+    def _unmeasured(self, context: Context, student: Outcome, teacher: Teacher, why: str) -> Outcome:
+        """One cascade at the escalation rate and the APGR that are stated or assumed."""
+        x, whats = context.x, _asked(context)
         teachers_part = context.once("after", lambda: after(context.teacher_latency, whats))
-        latency = mixed_latency(student.latency, context.teacher_latency, rate, teachers_part, whats)
+        mixture = Mixture.of_a_cascade(student.latency, teacher.latency, teachers_part, whats)
+
+        def at_once() -> dict[str, Floats]:
+            return context.once(
+                "at least",
+                lambda: mixed_latency(_at_once(student), context.teacher_latency, rate, teachers_part, whats),
+            )
+
+        rate = x["escalation_rate"]
+        belief = quality.cascade_belief(student.belief, context.teacher_belief, rate, x["apgr"])
+        outcome = _together(context, student, teacher, rate, mixture.at(rate))
+        return self._judged(
+            context,
+            outcome,
+            student,
+            teacher,
+            belief,
+            at_once,
+            _router_gate(context, why),
+            context.quality_gate(belief),
+        )
+
+    def _measured(self, context: Context, option: str, name: str, student: Outcome) -> Iterator[Outcome]:
+        """A cascade at each threshold of a measured router, its teacher called or, where it may be, served."""
+        measured, whats = context.choices.routing.measured, _asked(context)
+        assert measured is not None
+        latency_matters = not context.x.drawn or bool(context.workload.slo.objectives())
+        chooses_before = measured.kind == "router"
+        overhead = measured.overhead_ms / 1000
+        mixtures: dict[int, Mixture] = {}
+
+        def mixture(student: Outcome, teacher: Teacher) -> Mixture:
+            if chooses_before:
+                return Mixture.of_a_router(student.latency, teacher.latency, whats)
+            if id(teacher.latency) not in mixtures:  # all thresholds send on what one student has answered
+                part = context.once(("after", id(teacher.latency)), lambda: after(teacher.latency, whats))
+                mixtures[id(teacher.latency)] = Mixture.of_a_cascade(student.latency, teacher.latency, part, whats)
+            return mixtures[id(teacher.latency)]
+
+        def least(student: Outcome, teacher: Teacher, rate: Floats) -> dict[str, Floats]:
+            made = Mixture.of_a_router if chooses_before else Mixture.of_a_cascade
+            return _later(made(_at_once(student), teacher.latency, whats=whats).at(rate), overhead)
+
+        for n, point in enumerate(points(context)):
+            first, rate = student, point.rate
+            if chooses_before:  # the student's fleet is that of the requests that reach it
+                only = {"students" if option == "self-host" else "hosted": (name,)}
+                (first,) = context.at_share(1 - rate, **only).outcomes(option)
+            for teacher in _teachers(context, n, rate):
+                latency = dict.fromkeys(first.latency, np.full((1, 1), np.nan))
+                if latency_matters:
+                    latency = _later(mixture(first, teacher).at(rate), overhead)
+                outcome = _together(context, first, teacher, rate, latency, point.words, alone=chooses_before)
+                outcome.facts |= point.facts
+                outcome.provenance |= point.provenance
+                yield self._judged(
+                    context,
+                    outcome,
+                    first,
+                    teacher,
+                    point.belief,
+                    partial(least, first, teacher, rate),
+                    point.router_gate(context),
+                    point.quality_gate(context),
+                )
+
+    def _judged(
+        self,
+        context: Context,
+        outcome: Outcome,
+        student: Outcome,
+        teacher: Teacher,
+        belief: Belief,
+        at_once: Callable[[], dict[str, Floats]],
+        router: GateResult,
+        good: GateResult,
+    ) -> Outcome:
+        """What comes on top of the two models: the router, a migration, the quality, and every gate."""
+        x = context.x
+        self._add_router(context, outcome)
+        if teacher.called:
+            context.add_migration(outcome)
+        add_quality(context, outcome, belief)
         at_least = None
         if np.isnan(student.latency["e2e_p50"]).all() and context.workload.slo.objectives():
             # Nobody knows how fast the student is; the teacher's share alone may be too slow.
-            at_once = dict.fromkeys(student.latency, np.full((1, 1), 1e-6))
-            at_least = context.once(
-                "at least", lambda: mixed_latency(at_once, context.teacher_latency, rate, teachers_part, whats)
-            )
-        timings = dict.fromkeys((student.provenance["latency"], context.teacher_timing[1]))
+            at_least = at_once()
+        timings = dict.fromkeys((student.provenance["latency"], teacher.timing))
         unmeasured = "; ".join(timing.source for timing in timings if timing.kind == "assumed")
-        outcome = Outcome(
-            self.id,
-            labels,
-            student.label_index,
-            monthly_usd={item: usd for item, usd in student.monthly_usd.items() if item != "wrong_answers"},
-            one_off_usd=dict(student.one_off_usd),
-            latency=latency,
-            facts=dict(student.facts),
-            months=x.months,
-            provenance={
-                **student.provenance,
-                "escalations": derived(
-                    "escalation_rate x the teacher's price of a request, thinking included "
-                    f"({teacher.provenance['token_prices']})"
-                ),
-                "latency": derived("quantile of the mixture of student alone and student, then teacher"),
-            },
-            tokens_per_request=student.tokens_per_request
-            + rate * (x["input_tokens"] + x["output_tokens"] + x["reasoning_tokens"]),
-        )
-        outcome.monthly_usd["escalations"] = teacher.total * rate * x.requests
-        self._add_router(context, outcome)
-        context.add_migration(outcome)
-        belief = quality.cascade_belief(student.belief, context.teacher_belief, rate, x["apgr"])
-        add_quality(context, outcome, belief)
+        again = ("quality", "slo", "privacy") if teacher.called else ("quality", "slo")
         outcome.gates = kept(
             [
-                *(gate for gate in student.gates if gate.name not in ("quality", "slo", "privacy")),
-                gates.privacy_gate(x, external=context.teacher),
-                context.teacher_region,
-                context.teacher_context,
-                gates.retirement_gate(x, catalog, context.teacher, migrates=context.migrates),
-                gates.slo_gate(x, latency, str(outcome.provenance["latency"]), at_least=at_least, to_do=unmeasured),
-                self._fleet_gate(student),
-                self._router_gate(context),
-                context.quality_gate(belief),
+                *(gate for gate in student.gates if gate.name not in again),
+                *teacher.gates,
+                gates.slo_gate(
+                    x, outcome.latency, str(outcome.provenance["latency"]), at_least=at_least, to_do=unmeasured
+                ),
+                _fleet_gate(student.monthly_total_usd, "student"),
+                None if teacher.called else _fleet_gate(teacher.monthly_usd["teacher_gpus_busy"], "teacher"),
+                router,
+                good,
             ]
         )
         return outcome
@@ -108,29 +207,153 @@ class Cascade(Option):
             outcome.monthly_usd["verifier"] = x["verifier_usd_per_request"] * x.requests
             outcome.provenance["verifier"] = given("verifier_usd_per_request of [choices.routing]")
 
-    @staticmethod
-    def _fleet_gate(student: Outcome) -> GateResult | None:
-        """A student that no machine serves within the objectives has no fleet, and no price, behind a router either."""
-        lacking = np.isnan(student.monthly_total_usd).any(axis=1, keepdims=True)
-        if not lacking.any():
-            return None
-        code = np.where(lacking, FAIL, PASS).astype(np.int8)
-        return GateResult("fleet", code, lambda i: "no machine serves the student within the objectives")
 
-    @staticmethod
-    def _router_gate(context: Context) -> GateResult:
-        """A router that nobody has measured is not known to work; one that nobody has stated is an even bet."""
-        stated = context.choices.routing.escalation_rate is not None or "escalation_rate" in context.x.swept
-        if stated and "escalation_rate" not in context.x.scenario.priors:
-            words = "escalation rate and APGR are stated, not measured on this traffic"
-            return GateResult.of("router", "unknown", words)
-        words = "no router has been measured: the escalation rate and the APGR are defaults"
-        odds = np.full((1, 1), NOT_MEASURED_ODDS)
-        level = context.x.latent("the router works")
-        if level is not None:
-            odds = (level < odds).astype(float)
-            return GateResult("router", np.where(odds > 0, PASS, FAIL).astype(np.int8), lambda _: words)
-        return GateResult("router", np.zeros((1, 1), dtype=np.int8), lambda _: words, probability=odds)
+def _together(
+    context: Context,
+    student: Outcome,
+    teacher: Teacher,
+    rate: Floats,
+    latency: dict[str, Floats],
+    words: str = "",
+    *,
+    alone: bool = False,
+) -> Outcome:
+    """The running cost and the latency of a student and what answers the rest.
+
+    ``words`` say for which requests; ``alone`` whether the student never sees what the teacher answers.
+    """
+    x, then = context.x, "or" if alone else "then"
+    pairs = tuple(f"{one}, {then} {other}{words}" for one, other in product(student.labels, teacher.labels))
+    several = len(teacher.labels) > 1
+    index = student.label_index * len(teacher.labels) + teacher.label_index if several else student.label_index
+    how = "either model alone" if alone else "student alone and student, then teacher"
+    return Outcome(
+        Cascade.id,
+        pairs,
+        index,
+        monthly_usd={
+            **{item: usd for item, usd in student.monthly_usd.items() if item != "wrong_answers"},
+            **teacher.monthly_usd,
+        },
+        one_off_usd=dict(student.one_off_usd),
+        latency=latency,
+        facts=student.facts | teacher.facts,
+        months=x.months,
+        provenance={
+            **student.provenance,
+            **teacher.provenance,
+            "latency": derived(f"quantile of the mixture of {how}"),
+        },
+        tokens_per_request=student.tokens_per_request * (1 - rate if alone else 1.0)
+        + rate * (x["input_tokens"] + x["output_tokens"] + x["reasoning_tokens"]),
+    )
+
+
+def called(context: Context, rate: Floats) -> Teacher:
+    """The teacher by its API for a share of the requests.
+
+    Raises
+    ------
+    MissingPrice, UnknownName
+        From the catalog.
+    """
+    x = context.x
+    own = rate is x["escalation_rate"] or not x["cacheable_prefix_tokens"].any()
+    cost = context.escalation_cost if own else context.teacher_cost(rate)
+    source = derived(
+        f"escalation_rate x the teacher's price of a request, thinking included ({cost.provenance['token_prices']})"
+    )
+    return Teacher(
+        (context.teacher_label,),
+        np.zeros((1, 1), dtype=np.intp),
+        {"escalations": cost.total * rate * x.requests},
+        {"escalations": source},
+        context.teacher_latency,
+        context.teacher_timing[1],
+        context.once("gates of the teacher", lambda: _gates_of_the_api(context)),
+        {},
+        called=True,
+    )
+
+
+def _gates_of_the_api(context: Context) -> list[GateResult]:
+    x = context.x
+    return kept(
+        [
+            gates.privacy_gate(x, external=context.teacher),
+            context.teacher_region,
+            context.teacher_context,
+            gates.retirement_gate(x, context.catalog, context.teacher, migrates=context.migrates),
+        ]
+    )
+
+
+def _teachers(context: Context, n: int, rate: Floats) -> list[Teacher]:
+    """What may answer the requests sent on at the nth threshold: the API, and a fleet that is sized for them."""
+    return context.once(("teachers", n), lambda: [called(context, rate), *_served(context, rate)])
+
+
+def _served(context: Context, rate: Floats) -> list[Teacher]:
+    """The teacher on machines of one's own, sized for the share that is sent on; none where it cannot be."""
+    if not serves_the_teacher(context):
+        return []
+    (found,) = context.at_share(rate).outcomes("self-host-teacher")
+    if found.unpriced:
+        return []
+    return [
+        Teacher(
+            found.labels,
+            found.label_index,
+            {f"teacher_{item}": usd for item, usd in found.monthly_usd.items() if item != "wrong_answers"},
+            {f"teacher_{name}": source for name, source in found.provenance.items() if name in found.monthly_usd},
+            found.latency,
+            found.provenance["latency"],
+            [gate for gate in found.gates if gate.name not in ("quality", "slo", "privacy")],
+            {f"teacher_{name}": found.facts[name] for name in ("replicas", "gpus_per_replica", "utilisation")},
+            called=False,
+        )
+    ]
+
+
+def _fleet_gate(monthly_usd: Floats, which: str) -> GateResult | None:
+    """A model that no machine serves within the objectives has no fleet, and no price, behind a router either."""
+    lacking = np.isnan(monthly_usd).any(axis=1, keepdims=True)
+    if not lacking.any():
+        return None
+    code = np.where(lacking, FAIL, PASS).astype(np.int8)
+    return GateResult("fleet", code, lambda i: f"no machine serves the {which} within the objectives")
+
+
+def _router_gate(context: Context, why: str = "") -> GateResult:
+    """A router that nobody has measured is not known to work; one that nobody has stated is an even bet.
+
+    So is one that was measured on another student or before another teacher (``why``).
+    """
+    stated = not why and (context.choices.routing.escalation_rate is not None or "escalation_rate" in context.x.swept)
+    if stated and "escalation_rate" not in context.x.scenario.priors:
+        words = "escalation rate and APGR are stated, not measured on this traffic"
+        return GateResult.of("router", "unknown", words)
+    words = f"{why or 'no router has been measured'}: the escalation rate and the APGR are defaults"
+    if "escalation_rate" in context.x.swept:
+        words = f"{why}: the APGR is a default"
+    odds = np.full((1, 1), NOT_MEASURED_ODDS)
+    level = context.x.latent("the router works")
+    if level is not None:
+        odds = (level < odds).astype(float)
+        return GateResult("router", np.where(odds > 0, PASS, FAIL).astype(np.int8), lambda _: words)
+    return GateResult("router", np.zeros((1, 1), dtype=np.int8), lambda _: words, probability=odds)
+
+
+def _at_once(student: Outcome) -> dict[str, Floats]:
+    """A student that takes no time."""
+    return dict.fromkeys(student.latency, np.full((1, 1), 1e-6))
+
+
+def _later(latency: dict[str, Floats], seconds: float) -> dict[str, Floats]:
+    """The time that scoring takes, on top of each request."""
+    if not seconds:
+        return latency
+    return {name: value if name.startswith("tpot") else value + seconds for name, value in latency.items()}
 
 
 def _asked(context: Context) -> tuple[str, ...]:
@@ -140,101 +363,3 @@ def _asked(context: Context) -> tuple[str, ...]:
     """
     objectives = {what for what, _, _ in context.workload.slo.objectives()}
     return WHATS if "ttft" in objectives or not context.x.drawn else ("e2e",)
-
-
-def after(teacher: dict[str, Floats], whats: tuple[str, ...] = WHATS) -> _Lognormal:
-    """The teacher's part of an escalated request: to the first token and to the last, shape (2, n, 1)."""
-    return _Lognormal.through(
-        *(np.stack(np.broadcast_arrays(*(teacher[f"{what}_{level}"] for what in whats))) for level in ("p50", "p95"))
-    )
-
-
-def mixed_latency(
-    student: dict[str, Floats],
-    teacher: dict[str, Floats],
-    rate: Floats,
-    teachers_part: _Lognormal | None = None,
-    whats: tuple[str, ...] = WHATS,
-) -> dict[str, Floats]:
-    """Latency of a cascade [s] by objective name, shape (n, 1): quantiles of a mixture.
-
-    A share 1 - rate of requests ends with the student's answer, which is held back until it is judged; the
-    rest take the student's time and then the teacher's. The student's part goes through its known percentiles,
-    log-normal between them; the sum is the log-normal with the sum's mean and variance (Fenton, 1960); the
-    mixture's distribution is inverted on the quantiles of both. No percentile is below the student's own, and
-    the first token never after the last. TPOT is the slower model's where anything is escalated.
-    """
-    if np.isnan(student["e2e_p50"]).all():  # a student of unknown speed makes a cascade of unknown speed
-        return dict.fromkeys(student, student["e2e_p50"])
-    alone = _Lognormal.through(student["e2e_p50"], student["e2e_p95"], student.get("e2e_p99"))
-    late = alone.plus(teachers_part if teachers_part is not None else after(teacher, whats))
-    percentiles = sorted({name.rsplit("_", 1)[1] for name in student})
-    found: dict[str, Floats] = {}
-    for percentile, seconds in _quantiles(alone, late, rate, percentiles).items():
-        own = student[f"e2e_{percentile}"]
-        parts = [np.where(rate > 0, np.maximum(mixed, own), own) for mixed in seconds]
-        found[f"e2e_{percentile}"] = parts[-1]
-        if "ttft" in whats:
-            found[f"ttft_{percentile}"] = np.minimum(*parts)
-    for name in (name for name in student if name.startswith("tpot")):
-        found[name] = np.where(rate > 0, np.maximum(student[name], teacher[name]), student[name])
-    return found
-
-
-class _Lognormal:
-    """A latency by its median and the spread of its logarithm, a wider spread beyond p95 where p99 is known."""
-
-    def __init__(self, median: Floats, sigma: Floats, tail: Floats | None = None) -> None:
-        self.log_median, self.sigma = np.log(median), sigma
-        self.tail = sigma if tail is None else tail
-
-    @classmethod
-    def through(cls, p50: Floats, p95: Floats, p99: Floats | None = None) -> _Lognormal:
-        middle = np.maximum(p50, 1e-12)
-        sigma = np.maximum(np.log(np.maximum(p95 / middle, 1.0)) / Z95, 1e-6)
-        if p99 is None:
-            return cls(middle, sigma)
-        return cls(middle, sigma, np.maximum(np.log(np.maximum(p99 / np.maximum(p95, 1e-12), 1.0)) / (Z99 - Z95), 1e-6))
-
-    def plus(self, other: _Lognormal) -> _Lognormal:
-        grown, other_grown = np.exp(self.sigma**2), np.exp(other.sigma**2)
-        mine, others = np.exp(self.log_median) * np.sqrt(grown), np.exp(other.log_median) * np.sqrt(other_grown)
-        mean = mine + others
-        variance = mine**2 * (grown - 1) + others**2 * (other_grown - 1)
-        spread = np.log1p(variance / mean**2)
-        return _Lognormal(np.asarray(mean * np.exp(-spread / 2)), np.asarray(np.maximum(np.sqrt(spread), 1e-6)))
-
-    def log_at(self, z: Floats) -> Floats:
-        """Logarithm of the quantile at a standard normal level."""
-        return np.asarray(self.log_median + self.sigma * np.minimum(z, Z95) + self.tail * np.maximum(z - Z95, 0))
-
-    def share_below(self, log_seconds: Floats) -> Floats:
-        from scipy.special import ndtr
-
-        z = (log_seconds - self.log_median) / self.sigma
-        if self.tail is not self.sigma:
-            beyond = Z95 + (log_seconds - self.log_median - Z95 * self.sigma) / self.tail
-            z = np.where(z > Z95, beyond, z)
-        return np.asarray(ndtr(z))
-
-
-def _quantiles(alone: _Lognormal, late: _Lognormal, rate: Floats, percentiles: list[str]) -> dict[str, Floats]:
-    """Percentiles of (1 - rate) alone + rate late, shape of ``late``; nan where ``late`` is not known."""
-    levels = np.linspace(-4.0, 4.0, GRID_POINTS)
-    shape = (*np.broadcast_shapes(alone.log_median.shape, late.log_median.shape, rate.shape)[:-1], GRID_POINTS)
-    grid = np.concatenate([np.broadcast_to(part.log_at(levels), shape) for part in (alone, late)], axis=-1)
-    grid = np.sort(grid, axis=-1)
-    reached = (1 - rate) * alone.share_below(grid) + rate * late.share_below(grid)
-    shares, points = reached.reshape(-1, 2 * GRID_POINTS), grid.reshape(-1, 2 * GRID_POINTS)
-    rows = np.arange(len(shares))
-    known = ~np.isnan(late.log_median)
-    found = {}
-    for percentile in percentiles:
-        level = int(percentile[1:]) / 100
-        right = np.maximum(np.argmax(shares >= level, axis=1), 1)
-        below, above, left = shares[rows, right - 1], shares[rows, right], points[rows, right - 1]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            part = np.where(above > below, (level - below) / (above - below), 1.0)
-        seconds = np.exp(left + part * (points[rows, right] - left))
-        found[percentile] = np.where(known, seconds.reshape(shape[:-1])[..., None], np.nan)
-    return found

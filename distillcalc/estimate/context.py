@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from copy import copy
 from datetime import date
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 
 Fidelity: TypeAlias = Literal["closed_form", "simulated"]
+
+NOT_OF_THE_VOLUME = ("teacher_belief", "labels", "teacher_timing", "teacher_successors", "teacher_ends_in")
 
 
 class Context:
@@ -56,6 +59,7 @@ class Context:
         self.migrates = self.choices.on_retirement == "migrate"
         self._once: dict[Hashable, Any] = {}
         self._outcomes: dict[str, list[Outcome]] = {}
+        self._parts: list[Context] = []
         self._judged: dict[int, tuple[Belief, GateResult]] = {}  # the belief is kept, so that its id stays its own
         self._refuse_a_retired_teacher()
         catalog.token_prices(self.teacher, self.workload.start)  # without a price there is nothing to compare with
@@ -194,6 +198,13 @@ class Context:
     @cached_property
     def escalation_cost(self) -> ApiCost:
         """The teacher's running cost per request that a cascade sends on."""
+        return self.teacher_cost(self.x["escalation_rate"])
+
+    def teacher_cost(self, share: Floats) -> ApiCost:
+        """The teacher's running cost per request where a share of them reaches it, shape (n or 1, 1).
+
+        The share only matters to what is cached.
+        """
         x = self.x
         return api_cost(
             x,
@@ -202,9 +213,25 @@ class Context:
             lengths=x.lengths,
             prefix_tokens=x["cacheable_prefix_tokens"],
             reasoning_tokens=x["reasoning_tokens"],
-            share=np.maximum(x["escalation_rate"], 1e-12),
+            share=np.maximum(share, 1e-12),
             price_factor=x["teacher_price_factor"],
         )
+
+    def at_share(self, share: Floats, **choices: Any) -> Context:
+        """The context of the same scenarios where only a share of the requests arrives, shape (n or 1, 1).
+
+        What does not depend on the volume is shared with this one; fleets are sized by formula. ``choices`` narrow down
+        which models are looked at.
+        """
+        shared = {name: getattr(self, name) for name in NOT_OF_THE_VOLUME}
+        part = copy(self)
+        vars(part).update(shared)
+        vars(part).pop("escalation_cost", None)
+        part.x, part.fidelity = self.x.at_share(share), "closed_form"
+        part.choices = self.choices.model_copy(update=choices)
+        part._once, part._outcomes, part._judged, part._parts = {}, {}, {}, []
+        self._parts.append(part)
+        return part
 
     @cached_property
     def teacher_latency(self) -> dict[str, Floats]:
@@ -234,6 +261,8 @@ class Context:
 
     def forget(self) -> None:
         """Let go of everything that was evaluated; the context is of no use after it."""
+        for part in self._parts:
+            part.forget()
         for outcome in (outcome for found in self._outcomes.values() for outcome in found):
             outcome.gates.clear()
         vars(self).clear()

@@ -131,7 +131,7 @@ class Inputs:
     UnknownName
         For a name that cannot be swept.
     InputError
-        For lengths that differ, or a value out of its bounds.
+        For lengths that differ, a value out of its bounds, or the APGR of a router that is measured.
     """
 
     def __init__(
@@ -145,6 +145,11 @@ class Inputs:
         self.swept: dict[str, Floats] = {}
         for name, values in (arrays or {}).items():
             self.swept[name] = _checked(name, values)
+        if "apgr" in self.swept and scenario.choices.routing.measured is not None:
+            raise InputError(
+                "apgr cannot be swept: the router is measured, so what it recovers at an escalation rate follows from "
+                "its counts. Sweep escalation_rate, or leave out [choices.routing.measured]"
+            )
         sizes = {name: array.shape[0] for name, array in self.swept.items() if array.shape[0] > 1}
         if len(set(sizes.values())) > 1:
             raise InputError(f"swept inputs must have one length. Got {sizes}")
@@ -218,6 +223,13 @@ class Inputs:
             part._latent = {name: levels[rows] for name, levels in self._latent.items()}
         volumes = self.requests_per_day
         part.__dict__["requests_per_day"] = volumes[rows] if volumes.shape[0] > 1 else volumes
+        return part
+
+    def at_share(self, share: Floats) -> Inputs:
+        """The same scenarios where only a share of the requests arrives, shape (n or 1, 1)."""
+        part = Inputs(self.scenario)
+        part.swept, part.n, part.months, part._latent = self.swept, self.n, self.months, self._latent
+        part.__dict__["requests_per_day"] = self.requests_per_day * share
         return part
 
     @cached_property

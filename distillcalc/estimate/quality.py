@@ -31,6 +31,36 @@ _CERTAIN.setflags(write=False)
 
 
 @dataclass(frozen=True)
+class Paired:
+    """Items that a mixture of student and teacher was compared with the teacher alone on.
+
+    Parameters
+    ----------
+    gained, lost, both : items that the mixture alone got right, the teacher alone, and both, shape (n or 1, 1).
+    level : where beliefs are drawn, which quantile of the retention is meant, shape (n, 1).
+    """
+
+    gained: Floats
+    lost: Floats
+    both: Floats
+    level: Floats | None = None
+
+    def at_least(self, least: Floats) -> Floats:
+        """P(quality >= least x the teacher's on the same items), shape (n or 1, 1); 1 or 0 where it is drawn.
+
+        Of the items that either gets right the shares alpha (gained) and beta (lost) have a Dirichlet posterior with
+        Jeffreys' 1/2 of each cell, and 1 - beta >= least (1 - alpha) is asked: the mean over the quantiles of beta of
+        what remains to be asked of alpha / (1 - beta), the trapezoid rule on 97 of their normal scores.
+        """
+        if self.gained.size == self.lost.size == self.both.size == least.size == 1:
+            found = _paired_chance(self.gained.item(), self.lost.item(), self.both.item(), least.item())
+            chance = np.array([[found]])
+        else:
+            chance = _paired_chances(self.gained, self.lost, self.both, least)
+        return chance if self.level is None else np.asarray((self.level >= 1 - chance).astype(float))
+
+
+@dataclass(frozen=True)
 class Belief:
     """What is believed of one quality: mean and standard deviation, shape (n or 1, 1), and on what grounds.
 
@@ -39,6 +69,7 @@ class Belief:
     measured : whether counts on human-labelled items stand behind it.
     retention : the student / teacher ratio that it was made from, where it was.
     student, recovered : of a cascade, the student's belief and the share of the gap to the teacher recovered.
+    paired : of a measured router, the counts beside the teacher's on the same items.
     drawn : whether the mean is a draw of it: each scenario then knows its quality, and sd is 0.
     """
 
@@ -50,6 +81,7 @@ class Belief:
     student: Belief | None = None
     recovered: Floats | None = None
     drawn: bool = False
+    paired: Paired | None = None
 
     def times(self, ratio: Belief) -> Belief:
         """Quality of a student from the teacher's and the retention: means multiply, relative variances add."""
@@ -100,8 +132,10 @@ def probability_of_retention(belief: Belief, teacher: Belief, least: Floats) -> 
     A stated or assumed retention answers itself. Of two independent posteriors it is the mean of
     P(student >= least x t) over the teacher's quantiles t, the midpoint rule on 64 of them. A cascade that
     recovers a share g of the gap keeps s / t (1 - g) + g of the teacher, so it asks (least - g) / (1 - g) of
-    its student.
+    its student. Counts beside the teacher's own on the same items answer for themselves.
     """
+    if belief.paired is not None:
+        return belief.paired.at_least(least)
     if belief.student is not None and belief.recovered is not None:
         gap = 1 - belief.recovered
         asked = np.where(gap > 0, (least - belief.recovered) / np.where(gap > 0, gap, 1.0), 0.0)
@@ -123,6 +157,23 @@ def _retention_chances(a: Floats, b: Floats, c: Floats, d: Floats, least: Floats
     levels = (np.arange(64) + 0.5) / 64
     asked = np.minimum(least * betaincinv(c, d, levels), 1.0)
     return np.asarray(np.mean(1 - betainc(a, b, asked), axis=1, keepdims=True))
+
+
+def _paired_chances(gained: Floats, lost: Floats, both: Floats, least: Floats) -> Floats:
+    from scipy.special import betainc, betaincinv, ndtr
+
+    scores = np.linspace(-6, 6, 97)
+    weights = np.exp(-(scores**2) / 2)
+    a, b, c = gained + 0.5, lost + 0.5, both + 0.5
+    beta = np.minimum(betaincinv(b, a + c, ndtr(scores)), 1 - 1e-12)
+    asked = np.clip(1 / (1 - beta) - 1 / np.maximum(least, 1e-12), 0, 1)
+    return np.asarray(((1 - betainc(a, c, asked)) @ (weights / weights.sum()))[:, None])
+
+
+@lru_cache(maxsize=4096)
+def _paired_chance(gained: float, lost: float, both: float, least: float) -> float:
+    one = np.ones((1, 1))
+    return float(_paired_chances(gained * one, lost * one, both * one, least * one)[0, 0])
 
 
 @lru_cache(maxsize=4096)
