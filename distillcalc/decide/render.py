@@ -64,6 +64,7 @@ def rows(decision: Decision) -> list[tuple[str, ...]]:
 def notes(decision: Decision) -> list[tuple[str, str]]:
     """(heading, sentence) pairs below the table."""
     found: list[tuple[str, str]] = [("still to find out", condition) for condition in decision.conditions]
+    found += router_notes(decision)
     found += odds_notes(decision)
     found += [("what would help", str(one)) for one in decision.relaxations]
     if decision.opportunity is not None:
@@ -97,6 +98,15 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
     found += [("rule of thumb", str(check).removeprefix("rule of thumb, ")) for check in decision.rules]
     found += [("note", warning) for warning in decision.warnings]
     return found
+
+
+def router_notes(decision: Decision) -> list[tuple[str, str]]:
+    """(heading, sentence) of the threshold that was picked for a measured router; none where none was measured."""
+    e = decision.options.get("cascade")
+    if e is None or "threshold" not in e.facts:
+        return []
+    told = next(gate.detail for gate in e.gates if gate.name == "router")
+    return [("router", f"{e.facts['escalation_rate']:.1%} of requests go to the big model; {told}")]
 
 
 def odds_notes(decision: Decision) -> list[tuple[str, str]]:

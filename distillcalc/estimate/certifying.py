@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from distillcalc.errors import InputError
+from distillcalc.estimate.paired_retention import paired_p_value, retention_p_value
 from distillcalc.workload.routing import MeasuredRouting, RoutingCounts
 
 Floats = NDArray[np.float64]
@@ -23,14 +24,20 @@ Bools = NDArray[np.bool_]
 PValues: TypeAlias = Floats | Callable[[int], float]
 
 NUISANCE_SHARE = 0.1  # of the level, spent on the interval of the nuisance parameter
-CUT = 1e-14  # probability that a sum over a binomial leaves out, and adds back
-CELLS = 16  # that the interval of the nuisance parameter is split into at first
-CLOSE = 0.01  # relative gap between the bounds of the p-value down to which cells are split
-SPLIT = 4  # parts that such a cell is split into
-MOST_ROUNDS = 5
 BETS = 32
 POWER = 0.8
 MOST_ITEMS = 10_000_000
+
+__all__ = [
+    "bounded_mean_p_value",
+    "certified",
+    "fixed_sequence",
+    "floor_p_value",
+    "more_items",
+    "retention_p_value",
+    "support",
+    "trial_order",
+]
 
 
 def floor_p_value(right: ArrayLike, items: int, floor: ArrayLike) -> Floats:
@@ -51,117 +58,6 @@ def floor_p_value(right: ArrayLike, items: int, floor: ArrayLike) -> Floats:
     counts, floors = np.broadcast_arrays(np.asarray(right, dtype=float), np.asarray(floor, dtype=float))
     found = betainc(np.maximum(counts, 1), items - counts + 1, np.clip(floors, 0, 1))
     return np.asarray(np.where(counts <= 0, 1.0, found))
-
-
-def retention_p_value(
-    items: int,
-    teacher_right: int,
-    gained: ArrayLike,
-    lost: ArrayLike,
-    retention: float,
-    *,
-    gamma: float = 0.01,
-) -> Floats:
-    """The p-value of "the mixture is right less often than ``retention`` x the teacher", on the same items.
-
-    Parameters
-    ----------
-    items, teacher_right : how many items there are, and how many of them the teacher gets right.
-    gained, lost : items that the mixture alone gets right, and the teacher alone, any shape.
-    retention : least quality of the mixture / the teacher's, in (0, 1].
-    gamma : probability spent on the nuisance parameter; it is part of the p-value, which is never below it.
-
-    Returns
-    -------
-    p-values in the shape of the counts.
-
-    Notes
-    -----
-    Given the m items that either gets right, the counts (A gained, B lost, C both) are trinomial with cells alpha,
-    beta and the rest. The mixture is right in 1 - beta of them and the teacher in 1 - alpha, so the requirement is
-    1 - beta >= rho (1 - alpha), and the boundary of the hypothesis beta = 1 - rho + rho alpha with alpha at most
-    rho / (1 + rho). S = rho A - B rejects where it is large; at a given alpha it is stochastically largest on the
-    boundary. The p-value is the largest P(S' >= S) over the Clopper-Pearson interval of alpha at level 1 - gamma, plus
-    gamma (Berger & Boos, JASA 89, 1994). The largest is bounded from above, not sought: in each cell of alphas S is
-    stochastically below that of the cell's largest alpha with its smallest beta, and cells are split until the bound is
-    within a hundredth of a value that is reached.
-
-    Raises
-    ------
-    InputError
-        For counts that do not add up, or a retention outside (0, 1].
-    """
-    if not 0 < retention <= 1:
-        raise InputError(f"retention must be above 0 and at most 1. Got {retention:g}")
-    more, fewer = np.broadcast_arrays(np.asarray(gained), np.asarray(lost))
-    if (fewer > teacher_right).any() or (teacher_right + more > items).any() or min(more.min(), fewer.min()) < 0:
-        raise InputError(
-            f"of {items} items with {teacher_right} right by the teacher, lost are among those and gained among the "
-            f"rest. Got gained {more.max()} and lost {fewer.max()} at most"
-        )
-    found = [
-        _paired(teacher_right + int(a), int(a), int(b), float(retention), float(gamma))
-        for a, b in zip(more.ravel(), fewer.ravel(), strict=True)
-    ]
-    return np.asarray(found, dtype=float).reshape(more.shape)
-
-
-@lru_cache(maxsize=4096)
-def _paired(m: int, gained: int, lost: int, rho: float, gamma: float, level: float | None = None) -> float:
-    """The p-value of the paired test; where a level is given, any value that is on the same side of it."""
-    from scipy.special import betaincinv
-
-    if m == 0:
-        return 1.0
-    low = float(betaincinv(gained, m - gained + 1, gamma / 2)) if gained else 0.0
-    high = float(betaincinv(gained + 1, m - gained, 1 - gamma / 2)) if gained < m else 1.0
-    high = min(high, rho / (1 + rho))
-    low = min(low, high)  # beyond the hypothesis its last alpha stands in, which bounds from above
-    reached, best = rho * gained - lost, 0.0
-    edges = np.linspace(low, high, CELLS + 1)
-    below, above = edges[:-1], edges[1:]
-    bounds = _upper(m, reached, rho, below, above)
-    for _ in range(MOST_ROUNDS):
-        worst = int(np.argmax(bounds))
-        middle = np.array([(below[worst] + above[worst]) / 2])
-        best = max(best, float(_upper(m, reached, rho, middle, middle)[0]))
-        if level is not None and (gamma + bounds[worst] <= level or gamma + best > level + CUT):
-            break
-        loose = bounds > best * (1 + CLOSE)
-        if not loose.any() or bounds[worst] < 1e-9 * gamma:
-            break
-        parts = np.linspace(below[loose], above[loose], SPLIT + 1)
-        below = np.concatenate([below[~loose], parts[:-1].ravel()])
-        above = np.concatenate([above[~loose], parts[1:].ravel()])
-        bounds = np.concatenate([bounds[~loose], _upper(m, reached, rho, parts[:-1].ravel(), parts[1:].ravel())])
-    decided = level is not None and gamma + best > level + CUT
-    return min(1.0, gamma + (best if decided else float(bounds.max())))
-
-
-def _upper(m: int, reached: float, rho: float, below: Floats, above: Floats) -> Floats:
-    """P(rho A - B >= reached) of the trinomial with alpha ``above`` and the beta of ``below``, shape of the two.
-
-    A sum over B of its binomial probability x the tail of A given B, B from where next to nothing is left out.
-    """
-    from scipy.special import betainc, gammaln
-
-    beta = 1 - rho + rho * np.minimum(below, above)
-    spread = 9 * np.sqrt(m * (beta * (1 - beta))) + 40  # Bernstein: less than CUT beyond
-    first = max(int(np.floor((m * beta - spread).min())), 0)
-    last = min(int(np.ceil((m * beta + spread).max())), m)
-    b = np.arange(first, last + 1, dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_b = np.where(b > 0, b * np.log(np.maximum(beta, 1e-300))[:, None], 0.0)
-        log_rest = np.where(b < m, (m - b) * np.log1p(-beta)[:, None], 0.0)
-    chances = np.exp(gammaln(m + 1) - gammaln(b + 1) - gammaln(m - b + 1) + log_b + log_rest)
-    # S counts itself as reached, whatever rounding made of it.
-    need = np.ceil((reached + b) / rho - 1e-9 * (m + 1))
-    left = m - b
-    share = np.minimum(above / (1 - beta), 1.0)[:, None]
-    inside = (need >= 1) & (need <= left)
-    tail = betainc(np.where(inside, need, 1.0), np.where(inside, left - need + 1, 1.0), share)
-    tail = np.where(need < 1, 1.0, np.where(inside, tail, 0.0))
-    return np.asarray(np.minimum(np.sum(chances * tail, axis=1) * (1 + 1e-9 + 1e-14 * m) + CUT, 1.0))
 
 
 def bounded_mean_p_value(values: ArrayLike, low: float, high: float) -> Floats:
@@ -306,7 +202,7 @@ def _certified_retention(measured: MeasuredRouting, retention: float, level: flo
 
     def p_value(place: int) -> float:
         gained, lost = counts.gained[place], counts.lost[place]
-        return _paired(counts.teacher_right + gained, gained, lost, retention, NUISANCE_SHARE * level, level)
+        return paired_p_value(counts.teacher_right + gained, gained, lost, retention, NUISANCE_SHARE * level, level)
 
     return fixed_sequence(p_value, trial_order(measured, retention=retention), level)
 
@@ -325,14 +221,15 @@ def more_items(
     Parameters
     ----------
     measured, floor, retention, confidence : as :func:`certified`.
-    power : probability that so many are enough, should the estimate be right.
+    power : probability that so many are enough, should the estimate be right; of each test by itself.
     point : which threshold; left out, the one that sends fewest on of those whose estimate meets the requirement.
 
     Returns
     -------
     The least k with N z + k mu - z_power sigma sqrt(k) >= z_level sigma sqrt(N + k), for the mean z of the N certifying
-    items, the mean mu and standard deviation sigma of tuning and certifying items together: a normal approximation.
-    None where the estimate is not above the requirement, so that no number of items would do.
+    items, the mean mu and standard deviation sigma of tuning and certifying items together: a normal approximation. Of
+    thresholds that the order puts before it, and that are not certified either, the one that needs most counts.
+    None where the estimate is not above the requirement, so that no number of items would do; 0 where it is certified.
     """
     from scipy.special import ndtri
 
@@ -354,14 +251,22 @@ def more_items(
         return None
     _, spread = _margin(pooled, floor, retention)
     own, _ = _margin(certifying, floor, retention, smoothing=0.0)
-    mu, sigma, n = float(margin[point]), float(spread[point]), certifying.items
-    sigma_0 = sigma if floor is None else max(float(np.sqrt(floor * (1 - floor))), 1e-9)
+    sigma_0 = None if floor is None else max(float(np.sqrt(floor * (1 - floor))), 1e-9)
     level = (1 - confidence) * (1 - NUISANCE_SHARE if retention is not None else 1)
-    z_level, z_power = float(ndtri(1 - level)), float(ndtri(power))
+    z = (float(ndtri(1 - level)), float(ndtri(power)))
+    # Those that are tried before it must be certified too.
+    order = trial_order(measured, floor=floor, retention=retention).ravel().tolist()
+    passed = certified(measured, floor=floor, retention=retention, confidence=confidence)
+    tried = [i for i in order[: order.index(point) + 1] if i in meets and not passed[i]]
+    return max((_needed(certifying.items, own[i], margin[i], spread[i], sigma_0, z) for i in tried), default=0)
+
+
+def _needed(n: int, own: float, mu: float, sigma: float, sigma_0: float | None, z: tuple[float, float]) -> int:
+    """How many more items bring the sum of n items of mean ``own`` above what a test at the quantile z[0] asks."""
 
     def enough(k: float) -> bool:
-        surplus = n * own[point] - 0.5 + k * mu - z_power * sigma * np.sqrt(k)  # half an item: the counts are whole
-        return bool(surplus >= z_level * sigma_0 * np.sqrt(n + k))
+        surplus = n * own - 0.5 + k * mu - z[1] * sigma * np.sqrt(k)  # half an item: the counts are whole
+        return bool(surplus >= z[0] * (sigma if sigma_0 is None else sigma_0) * np.sqrt(n + k))
 
     low, high = 0, 1
     while not enough(high) and high < MOST_ITEMS:

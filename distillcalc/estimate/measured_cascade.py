@@ -125,7 +125,7 @@ class Point:
         to_do = (
             "its estimate is not above that, so more items would not certify it"
             if more is None
-            else f"about {more:,} more labelled items would certify it"
+            else f"about {more:,} more labelled item{'s' if more > 1 else ''} would certify it"
         )
         return f"{rule} is not certified on {items:,} labelled items: P({asked}) is {chance:.2f}; {to_do}"
 
