@@ -26,6 +26,7 @@ from distillcalc.decide.value import (
 )
 from distillcalc.errors import InputError
 from distillcalc.estimate.inputs import SPECS, Inputs
+from distillcalc.estimate.measured_cascade import QUALITY_LATENT
 from distillcalc.estimate.outcome import plain
 from distillcalc.workload.scenario import Scenario
 
@@ -416,8 +417,9 @@ class Uncertainty:
     def _believed(self, name: str, moved: Drawn) -> Floats:
         """The quality or retention that a belief is of, where one thing moves at a time; its level if it is neither."""
         place = 2 * self.space.names.index(name)
-        for a in range(len(moved.alternatives)):
-            if moved.alternatives[a].option != "cascade" and moved.quality[place, a] != moved.quality[place + 1, a]:
+        for a, one in enumerate(moved.alternatives):
+            own = one.option != "cascade" or name == QUALITY_LATENT  # a cascade moves with its student and its teacher
+            if own and moved.quality[place, a] != moved.quality[place + 1, a]:
                 if name.startswith("retention of ") and self._teacher is not None:
                     return np.asarray(moved.quality[:, a] / moved.quality[:, self._teacher])
                 return moved.quality[:, a]

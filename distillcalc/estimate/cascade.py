@@ -142,6 +142,10 @@ class Cascade(Option):
                 if latency_matters:
                     latency = _later(mixture(first, teacher).at(rate), overhead)
                 outcome = _together(context, first, teacher, rate, latency, point.words, alone=chooses_before)
+                if not point.looked_at.all():
+                    outcome.monthly_usd = {
+                        item: np.where(point.looked_at, usd, np.nan) for item, usd in outcome.monthly_usd.items()
+                    }
                 outcome.facts |= point.facts
                 outcome.provenance |= point.provenance
                 yield self._judged(

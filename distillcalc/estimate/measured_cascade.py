@@ -42,6 +42,7 @@ class Point:
     rate : share of requests that is sent on, shape (n or 1, 1).
     belief : of the quality of the mixture.
     certified : whether it is certified for the floor at the confidence that the workload asks for, shape (n or 1, 1).
+    looked_at : whether a scenario looks at it; where it does not it has no price there, shape (n or 1, 1).
     share : the share sent on in words.
     """
 
@@ -50,6 +51,7 @@ class Point:
     rate: Floats
     belief: Belief
     certified: Bools
+    looked_at: Bools
     share: str = ""
 
     @property
@@ -150,10 +152,23 @@ def _points(context: Context) -> list[Point]:
     passes = _certified(own, measured)
     uncertain = x.drawn or bool(uncertain_inputs(x.scenario))
     fleets = (measured.kind == "router") + serves_the_teacher(context)
-    places = front(measured, passes, FEW[fleets] if uncertain else MOST[fleets])
+    looked_at = _looked_at(measured, passes, FEW[fleets] if uncertain else MOST[fleets])
     if own is not x:
         passes = _certified(x, measured)
-    return [_at(measured, x, place, passes[:, place : place + 1]) for place in places]
+    places = np.flatnonzero(looked_at.any(axis=0)).tolist()
+    places.sort(key=lambda place: (measured.certifying.escalated[place], -measured.certifying.right(place)))
+    return [_at(measured, x, place, passes[:, place : place + 1], looked_at[:, place : place + 1]) for place in places]
+
+
+def _looked_at(measured: MeasuredRouting, passes: Bools, most: int) -> Bools:
+    """Which thresholds each scenario looks at, shape of ``passes``: its own front, whatever the others look at."""
+    found = np.zeros_like(passes)
+    patterns, which = np.unique(passes, axis=0, return_inverse=True)
+    for n, pattern in enumerate(patterns):
+        places = np.zeros(passes.shape[1], dtype=bool)
+        places[front(measured, pattern, most)] = True
+        found[which.ravel() == n] = places
+    return found
 
 
 def serves_the_teacher(context: Context) -> bool:
@@ -178,32 +193,28 @@ def front(measured: MeasuredRouting, passes: Bools, most: int) -> list[int]:
     Parameters
     ----------
     measured : the counts; what was escalated and what was right are those of the certifying items.
-    passes : whether each is certified, shape (n, thresholds): one that is not does not dominate one that is.
+    passes : whether each is certified, shape (thresholds,): one that is not does not dominate one that is.
     most : how many are kept; the one that sends fewest on of those certified always is.
     """
     counts = measured.certifying
     kept: list[int] = []
-    rows = np.unique(passes, axis=0)
     # Fewest sent on first, of equals the better one; so what dominates comes before what it dominates.
     order = sorted(
         range(len(measured.threshold)),
-        key=lambda i: (counts.escalated[i], -counts.right(i), -int(rows[:, i].sum()), -measured.threshold[i]),
+        key=lambda i: (counts.escalated[i], -counts.right(i), not passes[i], -measured.threshold[i]),
     )
     for i in order:
-        if not any(counts.right(j) >= counts.right(i) and (rows[:, j] >= rows[:, i]).all() for j in kept):
+        if not any(counts.right(j) >= counts.right(i) and passes[j] >= passes[i] for j in kept):
             kept.append(i)
     if len(kept) <= most:
         return kept
-    first = {next((n for n, i in enumerate(kept) if row[i]), len(kept) - 1) for row in rows}
-    needed = sorted(first)
-    if len(needed) >= most:
-        return [kept[needed[n]] for n in np.unique(np.linspace(0, len(needed) - 1, most).round().astype(int))]
-    others = [n for n in range(len(kept)) if n not in first]
-    spread = np.unique(np.linspace(0, len(others) - 1, most - len(needed)).round().astype(int))
-    return [kept[n] for n in sorted([*needed, *(others[n] for n in spread)])]
+    first = next((n for n, i in enumerate(kept) if passes[i]), len(kept) - 1)
+    others = [n for n in range(len(kept)) if n != first]
+    spread = np.unique(np.linspace(0, len(others) - 1, most - 1).round().astype(int))
+    return [kept[n] for n in sorted([first, *(others[n] for n in spread)])]
 
 
-def _at(measured: MeasuredRouting, x: Inputs, place: int, passes: Bools) -> Point:
+def _at(measured: MeasuredRouting, x: Inputs, place: int, passes: Bools, looked_at: Bools) -> Point:
     counts = measured.certifying
     sent = counts.escalated[place]
     a, b = np.array([[1.0 + sent]]), np.array([[1.0 + counts.items - sent]])
@@ -225,6 +236,7 @@ def _at(measured: MeasuredRouting, x: Inputs, place: int, passes: Bools) -> Poin
         mean if level is None else beta_quantile(a, b, level),
         belief,
         passes,
+        looked_at,
         f"{share:.0%}" if share >= 0.0095 else f"{share:.1%}",
     )
 
@@ -259,7 +271,7 @@ def _between(measured: MeasuredRouting, x: Inputs) -> Point:
     )
     belief = Belief(mean, np.sqrt(mean * (1 - mean) / (a + b + 1)), source, measured=True)
     belief = replace(belief, paired=Paired(more, fewer, counts.teacher_right - fewer))
-    return Point(measured, None, rate, belief, np.zeros((1, 1), dtype=bool))
+    return Point(measured, None, rate, belief, np.zeros((1, 1), dtype=bool), np.ones((1, 1), dtype=bool))
 
 
 def usual_rate(scenario: Scenario) -> float:

@@ -94,6 +94,28 @@ def test_the_dearest_wrong_answers_make_more_be_sent_on() -> None:
 
 
 @pytest.mark.parametrize("kind", ["cascade", "router"])
+def test_a_sweep_of_many_thresholds_says_what_each_scenario_says_alone(kind: str) -> None:
+    # More thresholds than are looked at: which ones a scenario looks at must not depend on its neighbours in the sweep.
+    many = tuple(np.linspace(0.9, 0.05, 40).tolist())
+    tuning, _ = drawn(3_000, 3, many)
+    certifying, student = drawn(3_000, 4, many)
+    made = measured(kind=kind) | {
+        "threshold": list(many),
+        "tuning": tuning,
+        "certifying": certifying,
+        "student_right": student,
+    }
+    floors, usd = np.linspace(0.78, 0.94, 9), np.array([0, 0, 0.001, 0.003, 0, 0.01, 0, 1, 0])
+    rows = sweep(case(made), {"floor": floors, "wrong_answer_usd": usd}, catalog=CATALOG)
+    rows = rows[rows.option == "cascade"]
+    for floor, each, (_, row) in zip(floors, usd, rows.iterrows(), strict=True):
+        alone = picked(case(made, {"quality": {"floor": float(floor)}, "wrong_answer_usd": float(each)}))
+        assert row.label == alone.label
+        assert row.status == alone.status
+        assert row.present_value_usd == pytest.approx(alone.present_value_usd)
+
+
+@pytest.mark.parametrize("kind", ["cascade", "router"])
 @pytest.mark.parametrize("name", ["floor", "floor_relative_to_teacher"])
 def test_a_tighter_floor_never_sends_fewer_on(kind: str, name: str) -> None:
     made = measured(kind=kind)
@@ -197,6 +219,27 @@ def test_draws_stand_for_the_candidates_that_the_decision_shows() -> None:
     assert decision.options["cascade"].label == decision.drawn.options["cascade"].label
     labels = [one.label for one in decision.drawn.drawn.alternatives if one.option == "cascade"]
     assert labels == [estimate.label for estimate in decision.candidates["cascade"]]
+
+
+def test_a_floor_that_is_a_distribution_is_certified_draw_by_draw() -> None:
+    # Where the floor of a draw is beyond what is certified the drawn quality decides.
+    made = case(workload={"quality": {"floor": uniform(0.8, 0.96)}})
+    u = Uncertainty.of(made, catalog=CATALOG, draws=512)
+    own = [a for a, one in enumerate(u.drawn.alternatives) if "margin" in one.label]
+    shares = [float(np.mean(u.drawn.gates[a]["router"])) for a in own]
+    assert shares == sorted(shares)  # more sent on, more floors met
+    assert 0 < shares[0] < shares[-1] < 1
+    for a in own:
+        held = u.drawn.gates[a]
+        assert (held["router"] >= held["quality"]).all()
+
+
+def test_a_tornado_shows_the_quality_behind_the_router() -> None:
+    made = case(workload={"quality": {"floor": 0.9}, "requests_per_day": 2_000_000})
+    u = Uncertainty.of(made, catalog=CATALOG, draws=256)
+    assert u.recommendation == "cascade"
+    swing = next(one for one in u.tornado if one.input == "quality behind the router")
+    assert 0.8 < swing.values[0] < swing.values[1] < 0.96
 
 
 def test_the_odds_of_a_threshold_are_the_share_of_draws_in_which_it_is_good_enough() -> None:
