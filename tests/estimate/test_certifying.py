@@ -119,6 +119,20 @@ def test_on_the_boundary_a_false_certificate_is_as_rare_as_promised(alpha: float
     assert (times * (p <= level)).sum() / runs <= level + 2 * np.sqrt(level * (1 - level) / runs)
 
 
+@pytest.mark.parametrize("rho", [0.8, 0.9, 1.0])
+def test_nowhere_on_the_boundary_does_the_test_exceed_its_level(rho: float) -> None:
+    # Every outcome of 40 items enumerated: the probability of a p-value of 0.1 or less, at 25 points of the boundary.
+    m, level = 40, 0.1
+    cells = np.array([(a, b) for a in range(m + 1) for b in range(m + 1 - a)])
+    rejected = np.array([float(retention_p_value(m, m - a, a, b, rho, gamma=0.01)) <= level for a, b in cells])
+    for alpha in np.linspace(0, rho / (1 + rho), 25):
+        beta = 1 - rho + rho * alpha
+        p = np.array([alpha, beta, max(1 - alpha - beta, 0.0)])
+        chances = stats.multinomial.pmf(np.c_[cells, m - cells.sum(axis=1)], m, p / p.sum())
+        assert chances[rejected].sum() <= level
+    assert rejected.any()
+
+
 def test_with_many_items_the_power_is_that_of_the_normal_approximation() -> None:
     # 8% gained, 15% lost, 74.4% right by both: margin 0.08 + 0.1 x 0.744 - 0.9 x 0.15 = 0.0194 with sd 0.45, which is
     # 1.9 standard errors of 2,000 items.
