@@ -115,10 +115,13 @@ class LearnedScore:
         values = _values(beside, requests)
         in_order = np.sort(values, axis=0)  # sums to the last bit, whatever the order of rows
         centre, scale = in_order.mean(axis=0), in_order.std(axis=0)
-        if not embedded and (scale < 1e-12).all():
-            raise InputError("the scores to learn from are the same for every request: there is nothing to learn")
         scale[scale < 1e-12] = 1.0
         x = _joined(vectors, values, centre, scale)
+        if (x == x[0]).all():
+            raise InputError(
+                "embeddings and scores to learn from are the same for every request: there is nothing to learn. "
+                "Are texts kept with the pairs?"
+            )
         text_keys, row_keys = _keys(requests, x, y, seed)
         order = np.lexsort((row_keys, text_keys))
         x, y, text_keys = x[order], y[order], text_keys[order]
@@ -184,10 +187,16 @@ class LearnedScore:
             score_from(parts.within(one, f"beside{i}"), functions=functions, embedder=embedder)
             for i, one in enumerate(about["beside"])
         ]
+        made: dict[str, type[Logistic | Neighbours | Trees]]
         made = {"logistic": Logistic, "knn": Neighbours, "boosting": Trees}
         if about["kind"] not in made:
             raise UnknownName("kind of learned score", str(about["kind"]), made)
         learner = made[about["kind"]](**parts.within({}, "learner").arrays)
+        if learner.features != about["dimensions"] + len(beside):
+            raise InputError(
+                f"the saved score {about['name']!r} reads {learner.features} numbers of a request, and embeddings of "
+                f"{about['dimensions']} with {len(beside)} scores beside do not make as many. Fit the router again"
+            )
         return cls(
             about["name"],
             about["kind"],

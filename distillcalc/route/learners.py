@@ -49,6 +49,11 @@ class Logistic:
     weights: Floats
     intercept: Floats
 
+    @property
+    def features(self) -> int:
+        """How many numbers it reads."""
+        return len(self.weights)
+
     @classmethod
     def fit(cls, x: Matrix, y: Floats, strength: float) -> Logistic:
         """Fit with an L2 penalty on the weights of standardised features.
@@ -100,6 +105,11 @@ class Neighbours:
     outcomes: Floats
     share: Floats
     count: NDArray[np.int64]
+
+    @property
+    def features(self) -> int:
+        """How many numbers it reads."""
+        return int(self.rows.shape[1])
 
     @classmethod
     def fit(cls, x: Matrix, y: Floats, count: int) -> Neighbours:

@@ -153,4 +153,8 @@ def score_from(
                 return OutOfDistribution.from_parts(parts, embedder=embedder)
     except KeyError as error:
         raise InputError(f"what was saved of a {kind} score lacks {error}. Fit the router again") from error
+    except TypeError as error:
+        raise InputError(
+            f"what was saved of a {kind} score does not make one: {error}. Fit the router again"
+        ) from error
     raise UnknownName("kind of score", str(kind), KINDS, f"There are: {', '.join(KINDS)}.")

@@ -160,6 +160,8 @@ def test_constant_scores_teach_nothing() -> None:
     constant = UserScore("same", lambda request: 1.0, "before")
     with pytest.raises(InputError, match="the same for every request"):
         LearnedScore.fit(requests, right, beside=(constant,), embedded=False)
+    with pytest.raises(InputError, match="Are texts kept"):
+        LearnedScore.fit([Request(embedding=np.ones(3, dtype=np.float32))] * 30, right)
     # Beside an embedding it does no harm.
     found = LearnedScore.fit(requests, right, beside=(constant,)).many(requests)
     np.testing.assert_allclose(found, LearnedScore.fit(requests, right).many(requests), atol=1e-6)
@@ -179,6 +181,10 @@ def test_other_lengths_and_missing_functions_when_used() -> None:
     parts = score.to_parts()
     with pytest.raises(UnknownName, match="kind of learned score 'forest'"):
         score_from(Parts({**parts.about, "kind": "forest", "beside": []}, parts.arrays))
+    with pytest.raises(InputError, match="reads 13 numbers of a request, and embeddings of 12 with 0 scores"):
+        score_from(Parts({**parts.about, "beside": []}, parts.arrays))
+    with pytest.raises(InputError, match="does not make one"):
+        score_from(Parts({**parts.about, "kind": "knn", "beside": []}, parts.arrays))
 
 
 def test_logistic_regression_by_hand() -> None:
@@ -216,6 +222,16 @@ def test_trees_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(made.probability(new), other.predict_proba(new)[:, 1], atol=1e-9)
     staged = list(other.staged_predict_proba(new))
     np.testing.assert_allclose(made.staged(new, (1, 10)), [staged[0][:, 1], staged[9][:, 1]], atol=1e-9)
+
+
+def test_trees_of_partly_right_answers() -> None:
+    rng = np.random.default_rng(0)
+    for x in (np.round(rng.normal(size=(400, 3)), 1), rng.normal(size=(3_000, 3))):  # few values, and more than bins
+        right = x[:, 0] > 0.3
+        found = Trees.fit(x, np.where(right, 0.75, 0.25), 50).probability(x)
+        clear = np.abs(x[:, 0] - 0.3) > 0.02  # nearer than that to the cut, the same of 255 bins holds both
+        assert clear.mean() > 0.9
+        assert found[clear] == pytest.approx(np.where(right, 0.75, 0.25)[clear], abs=0.03)
 
 
 def test_many_features_are_turned_to_their_main_directions() -> None:
