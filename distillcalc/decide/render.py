@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from distillcalc.decide.words import count, duration, usd
 if TYPE_CHECKING:
     from distillcalc.decide.decision import Decision
     from distillcalc.decide.tipping import TippingPoint
+    from distillcalc.estimate.outcome import Estimate
 
 HEADINGS = (
     "option",
@@ -105,8 +107,34 @@ def router_notes(decision: Decision) -> list[tuple[str, str]]:
     e = decision.options.get("cascade")
     if e is None or "threshold" not in e.facts:
         return []
-    told = next(gate.detail for gate in e.gates if gate.name == "router")
-    return [("router", f"{e.facts['escalation_rate']:.1%} of requests go to the big model; {told}")]
+    gate = next(gate for gate in e.gates if gate.name == "router")
+    rate = f"{e.facts['escalation_rate']:.1%} of requests go to the big model"
+    if gate.verdict == "pass":
+        return [("router", f"{rate}; {gate.detail}")]
+    certified = certified_cascades(decision)
+    if not certified:
+        return [("router", f"{rate}; none of its thresholds is certified")]
+    sure = certified[0]
+    told = f"{sure.facts['escalation_rate']:.1%} at {sure.facts['threshold']:.3g}"
+    if sure.failing():
+        why = f", and is ruled out by {', '.join(one.name for one in sure.failing())}"
+    else:
+        why = f", for {usd(sure.present_value_usd)}"
+    return [("router", f"{rate}; the cheapest threshold that is certified sends on {told}{why}")]
+
+
+def certified_cascades(decision: Decision) -> list[Estimate]:
+    """Candidates of a measured router whose threshold is certified, the cheapest first, what a gate rules out last."""
+    made = range(len(decision.block.candidates.get("cascade", ())))
+    found = (decision.block.estimate("cascade", candidate) for candidate in made)
+    sure = [
+        one
+        for one in found
+        if "threshold" in one.facts
+        and math.isfinite(one.present_value_usd)
+        and any(gate.name == "router" and gate.verdict == "pass" for gate in one.gates)
+    ]
+    return sorted(sure, key=lambda one: (bool(one.failing()), one.present_value_usd))
 
 
 def odds_notes(decision: Decision) -> list[tuple[str, str]]:

@@ -67,6 +67,7 @@ class Bands:
         kind: Kind = "cascade",
         extra_usd: float = 0.0,
         *,
+        name: str | None = None,
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> Bands:
@@ -74,13 +75,13 @@ class Bands:
 
         Parameters
         ----------
-        pairs, score, kind, extra_usd : as of :meth:`.curve.Curve.of`.
+        pairs, score, kind, extra_usd, name : as of :meth:`.curve.Curve.of`.
         resamples : how many.
         seed : the same one gives the same bands.
         """
         if resamples < 2:
             raise InputError(f"bands take 2 resamples or more. Got {resamples}")
-        curve = Curve.of(pairs, score, kind, extra_usd)
+        curve = Curve.of(pairs, score, kind, extra_usd, name=name)
         values, usd = pairs.score(score)[:, 0], billed(pairs, kind, extra_usd)
         group = _groups(values)
         outcomes, outcome = np.unique(pairs.right, axis=0, return_inverse=True)

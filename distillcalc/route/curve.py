@@ -50,7 +50,9 @@ class Curve:
     name: str
 
     @classmethod
-    def of(cls, pairs: Pairs, score: str, kind: Kind = "cascade", extra_usd: float = 0.0) -> Curve:
+    def of(
+        cls, pairs: Pairs, score: str, kind: Kind = "cascade", extra_usd: float = 0.0, *, name: str | None = None
+    ) -> Curve:
         """The curve of a score over items that it was not made from.
 
         Parameters
@@ -58,6 +60,7 @@ class Curve:
         pairs : of two models.
         score : its name.
         kind, extra_usd : see :func:`.mixing.billed`.
+        name : what the score is called; left out, its name among the scores of the pairs.
 
         Raises
         ------
@@ -87,7 +90,7 @@ class Curve:
             student_usd=float("nan") if pairs.usd is None else float(pairs.usd[:, 0].mean()),
             teacher_usd=float("nan") if pairs.usd is None else float(pairs.usd[:, 1].mean()),
             kind=kind,
-            name=score,
+            name=name or score,
         )
 
     @property

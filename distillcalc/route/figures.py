@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from distillcalc.route.certificate import Certificate
+    from distillcalc.route.probability import Reliability
 
 INK, GREY, LIGHT = "#333333", "#8C8C8C", "#D9D9D9"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -77,6 +78,34 @@ def curve_figure(
     axes.set_ylim(low - 2 * pad, top + pad)
     axes.set_ylabel("quality (share of requests answered right)", color=INK)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.08), fontsize=9, frameon=False)
+    return figure
+
+
+def reliability_figure(reliability: Reliability, axes: Axes | None = None) -> Figure:
+    """How often the student is right where its probability says so: on the diagonal it says the truth.
+
+    Parameters
+    ----------
+    reliability : of items that the calibration was not made from.
+    """
+    figure, axes = _axes(axes, "How honest the student's probabilities are", 5.6, 5.2)
+    predicted, observed = reliability.predicted * 100, reliability.observed * 100
+    below, above = observed - reliability.low * 100, reliability.high * 100 - observed
+    axes.plot((0, 100), (0, 100), color=GREY, linewidth=1.2, linestyle="--", label="honest")
+    axes.errorbar(
+        predicted, observed, yerr=np.maximum([below, above], 0), fmt="o", color=BLUE, ecolor=LIGHT, elinewidth=2,
+        markersize=6, label="observed, 95% interval",
+    )  # fmt: skip
+    least = max(float(min(predicted.min(), (reliability.low * 100).min())) - 5, 0.0)
+    axes.set_xlim(least, 102)
+    axes.set_ylim(least, 102)
+    axes.set_xlabel("probability that the student is right [%]", color=INK)
+    axes.set_ylabel("answered right [%]", color=INK)
+    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    axes.text(
+        0.98, 0.03, f"{reliability.items:,} pairs, ECE {reliability.ece:.3f}", transform=axes.transAxes, ha="right",
+        fontsize=9, color=INK,
+    )  # fmt: skip
     return figure
 
 

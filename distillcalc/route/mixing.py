@@ -21,6 +21,7 @@ from distillcalc.workload.routing import RoutingCounts
 Floats = NDArray[np.float64]
 Kind: TypeAlias = Literal["cascade", "router"]
 
+SENT_ON, KEPT = -1e300, 1e300  # scores of what a rule decides, beyond any threshold
 STEPS = 33  # thresholds of a pair
 BEYOND = 10.0  # times the range of a score: where nothing lies
 MOST_VECTORS = 2_000  # threshold vectors of a chain that are tried
@@ -178,16 +179,21 @@ def pareto(cost: Floats, quality: Floats) -> NDArray[np.intp]:
     return np.asarray(order[new])
 
 
+def by_score(score: Floats) -> NDArray[np.bool_]:
+    """Which items the score decides, and no rule."""
+    return np.asarray(np.abs(score) < KEPT)
+
+
 def _thresholds(score: Floats, steps: int, name: str) -> Floats:
     """Thresholds that send on about equal shares more each, values that occur; one far below and one far above all.
 
     Between what was seen and what will be, the two outermost keep everything and send everything on.
     """
+    score = score[by_score(score)]
     distinct = np.unique(score)
     if len(distinct) < 2:
-        raise InputError(
-            f"the score {name} is {distinct[0]:g} for every item: it cannot tell what to send on. Choose another score"
-        )
+        said = f"is {distinct[0]:g} for every item" if len(distinct) else "is asked of no item, for rules decide all"
+        raise InputError(f"the score {name} {said}: it cannot tell what to send on. Choose another score")
     beyond = BEYOND * (distinct[-1] - distinct[0])
     wanted = np.quantile(score, np.linspace(0, 1, steps), method="inverted_cdf")
     return np.asarray(np.unique(np.concatenate([wanted[1:], [distinct[0] - beyond, distinct[-1] + beyond]])))
