@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from distillcalc.errors import InputError
+from distillcalc.route.distance import OutOfDistribution
 from distillcalc.route.embedding import Embedder, embeddings_of, same_encoder
+from distillcalc.route.learned import LearnedScore
 from distillcalc.route.requests import Request
+from distillcalc.route.scores import score_from
 
 TEXTS = ["My card did not arrive.", "Where is my new card?", "", "The weather is nice today " * 100, "1 + 1"]
 
@@ -78,3 +81,22 @@ def test_a_saved_score_takes_no_other_encoder(embedder: Embedder) -> None:
     assert made.model == made.name == "owner/name"
     with pytest.raises(InputError, match=r"embeddings of 'other'. Got 'all-MiniLM-L6-v2'; .*name='other'"):
         same_encoder("other", embedder)
+
+
+def test_a_score_learned_on_texts_is_saved_with_the_encoders_name(embedder: Embedder) -> None:
+    cards = [f"My card number {i} was {what}" for i in range(15) for what in ("lost", "stolen")]
+    weather = [f"It is {what} today, {i} degrees" for i in range(15) for what in ("sunny", "raining")]
+    requests = [Request(text) for text in cards + weather]
+    right = np.repeat([1.0, 0.0], 30)
+    for score in (
+        LearnedScore.fit(requests, right, embedder=embedder),
+        OutOfDistribution.fit(requests[:30], embedder=embedder),
+    ):
+        assert score.one(Request("Somebody took my card")) > score.one(Request("Snow is falling"))
+        found = score.many(requests)
+        np.testing.assert_allclose([score.one(request) for request in requests[:4]], found[:4], atol=1e-4)
+        parts = score.to_parts()
+        assert parts.about["encoder"] == "all-MiniLM-L6-v2"
+        assert score_from(parts, embedder=embedder).many(requests).tolist() == found.tolist()
+        with pytest.raises(InputError, match="fitted on embeddings of 'all-MiniLM-L6-v2'"):
+            score_from(parts, embedder=Embedder(minilm(), name="another"))
