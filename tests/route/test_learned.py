@@ -98,6 +98,17 @@ def test_confidence_alone_and_beside() -> None:
     assert scores[0] > max(scores[1:])  # each knows something that the other does not
 
 
+def test_scores_beside_are_alike_to_the_last_bit_in_any_order() -> None:
+    requests, right, _ = problem(120)
+    sizes = UserScore("sizes", lambda request: float(np.exp(9 * request.embedding[1])), "before")  # type: ignore[index]
+    arrays = set()
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(120)
+        made = LearnedScore.fit([requests[i] for i in order], right[order], beside=(sizes,))
+        arrays.add(save(made.to_parts().arrays))
+    assert len(arrays) == 1
+
+
 def test_teacher_gains_is_one_minus_the_chance_that_escalating_helps() -> None:
     requests, right, teacher = problem()
     gains = LearnedScore.fit(
@@ -188,12 +199,13 @@ def test_other_lengths_and_missing_functions_when_used() -> None:
 
 
 def test_logistic_regression_by_hand() -> None:
-    # One feature, -1 and 1, of which 1/4 and 3/4 are right; hardly held back, the log-odds at 1 are ln 3.
-    x = np.repeat([[-1.0], [1.0]], 400, axis=0)
+    # One feature, 5 and 9, of which 1/4 and 3/4 are right; hardly held back, the log-odds rise from -ln 3 to ln 3.
+    x = np.repeat([[5.0], [9.0]], 400, axis=0)
     y = np.tile([1.0, 0, 0, 0], 100), np.tile([1.0, 1, 1, 0], 100)
     made = Logistic.fit(x, np.concatenate(y), 1e3)
-    assert made.weights == pytest.approx([math.log(3)], rel=1e-3)
-    assert made.probability(np.array([[1.0], [-1.0], [0.0]])) == pytest.approx([0.75, 0.25, 0.5], abs=1e-3)
+    assert made.weights == pytest.approx([math.log(3) / 2], rel=1e-3)
+    assert made.intercept == pytest.approx([-7 * math.log(3) / 2], rel=1e-3)
+    assert made.probability(np.array([[9.0], [5.0], [7.0]])) == pytest.approx([0.75, 0.25, 0.5], abs=1e-3)
 
 
 def test_neighbours_by_hand() -> None:

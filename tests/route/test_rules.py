@@ -29,7 +29,12 @@ def reason(rule: Any, text: str, **tools: Any) -> str | None:
         (Length(above=3), "one two  three four", "4 words are more than 3", "one two three"),
         (Length(below=2), "one", "1 words are fewer than 2", "one two"),
         (Length(unit="characters", above=3), "four", "4 characters are more than 3", "one"),
-        (Topic(words=("credit card",), name="cards"), "my CREDIT\n card!", "of the topic cards", "credit cards"),
+        (
+            Topic(words=("credit card",), name="cards"),
+            "my CREDIT\n card!",
+            "of the topic cards",
+            "credit cards, accredit card",
+        ),
         (Topic(words=("c++",)), "is C++ fast?", "it has 'C++'", "c+ c#"),
         (Topic(patterns=(r"\bIBAN\b", r"\d{10,}")), "to 1234567890", "it has '1234567890'", "iban 12345"),
         (Script(), "где card", "3 of 7 letters are CYRILLIC", "Größe 100% — naïve"),
