@@ -253,6 +253,65 @@ def scenario(
         print(decision.to_json())
 
 
+@route_app.command()
+def drift(
+    router: RouterFolder,
+    log: Annotated[
+        Path,
+        typer.Argument(metavar="LOG", help="Live log (.jsonl, .csv, .parquet): score, escalated, and what is known."),
+    ],
+    column: Annotated[
+        list[str] | None, typer.Option(help="Which column holds which figure, such as score=confidence; repeat.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Probability of any false alarm, ever.")] = 0.05,
+    requests_per_day: Annotated[float | None, typer.Option(help="For what it costs to wait.")] = None,
+    teacher_usd: Annotated[float, typer.Option(help="Dollars of a request that is sent on.")] = 0.0,
+    wrong_answer_usd: Annotated[float | None, typer.Option(help="Dollars that a wrong answer costs.")] = None,
+    labels: Annotated[int, typer.Option(help="Pairs that recalibrating takes.")] = 500,
+    label_usd: Annotated[float, typer.Option(help="Dollars of labelling one.")] = 1.0,
+    redistill_usd: Annotated[float | None, typer.Option(help="Dollars of making the student anew.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="JSON that keeps what was seen: the next log goes on from there.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Watch a deployed router: do its scores, its escalations and its student still do what they did?"""
+    from distillcalc.cli import _console
+    from distillcalc.route.live_log import read_log
+    from distillcalc.route.waiting import Prices, waiting
+    from distillcalc.route.watch import Watch
+
+    reference = _router(router, None).reference
+    if reference is None:
+        raise InputError(
+            f"the router in {router} was certified on too few pairs to compare with: fit it anew with more"
+        )
+    watch = Watch.load(state) if state is not None and state.exists() else Watch(reference, alpha=alpha)
+    if any(getattr(watch.reference, name) != getattr(reference, name) for name in ("items", "escalated", "floor")):
+        raise InputError(f"{state} watches another router than the one in {router}: name another file")
+    named = {field: name for field, _, name in (one.partition("=") for one in column or [])}
+    live = read_log(log, columns=named or None)
+    watch.read(live)
+    found = watch.report()
+    console = _console(as_json)
+    console.print(str(live), markup=False, highlight=False, soft_wrap=True)
+    console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+    told: dict[str, Any] = {"drift": found.to_dict(), "waiting": None}
+    if requests_per_day is not None:
+        prices = Prices(
+            teacher_usd=teacher_usd, wrong_answer_usd=wrong_answer_usd, requests_per_day=requests_per_day,
+            labels=labels, label_usd=label_usd, redistill_usd=redistill_usd,
+        )  # fmt: skip
+        cost = waiting(found, prices)
+        console.print(str(cost), markup=False, highlight=False, soft_wrap=True)
+        told["waiting"] = cost.to_dict()
+    if state is not None:
+        watch.save(state)
+        console.print(f"wrote {state}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(told))
+
+
 def _pairs(
     file: Path, student: str, teacher: str, text: str, label: str | None, id: str | None, models: str | None,
     names: tuple[str, ...] | None = None,

@@ -61,20 +61,22 @@ class Cascade(Option):
     title = "Student first, teacher for the rest"
 
     def candidates(self, context: Context) -> list[Outcome]:
-        return [
-            found
+        firsts = [
+            (option, context.choices.students[place] if option == "self-host" else student.labels[0], student)
             for option in STUDENTS
             for place, student in enumerate(context.outcomes(option))
-            for found in self._behind(context, option, place, student)
         ]
+        if context.choices.routing.measured is not None:  # a router that was measured is not beside guesses of others
+            own = [first for first in firsts if not why_not(context, first[1]) and not first[2].unpriced]
+            firsts = own or firsts
+        return [found for first in firsts for found in self._behind(context, *first)]
 
-    def _behind(self, context: Context, option: str, place: int, student: Outcome) -> Iterator[Outcome]:
+    def _behind(self, context: Context, option: str, name: str, student: Outcome) -> Iterator[Outcome]:
         """Cascades whose first model is an already evaluated student."""
         if student.unpriced:
             yield unpriced(self.id, f"{student.labels[0]}, then {context.teacher_label}", student.unpriced, context)
             return
         measured = context.choices.routing.measured
-        name = context.choices.students[place] if option == "self-host" else student.labels[0]
         why = why_not(context, name)
         try:
             if measured is None or why:

@@ -42,6 +42,10 @@ class Promise:
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
+    def __format__(self, spec: str) -> str:
+        """As text; with "%" in percent."""
+        return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%})" if spec == "%" else str(self)
+
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
@@ -96,7 +100,7 @@ class Certificate:
             return [said, f"Not enough data: about {rounded(self.more_items):,} more labelled pairs would tell."]
         return [
             f"Certified on {self.certifying.items:,} pairs that nothing was chosen on: {goal}.",
-            f"Sent on to the teacher: {self.escalation_rate}; quality {self.quality}, "
+            f"Sent on to the teacher: {self.escalation_rate:%}; quality {self.quality}, "
             f"{self.retention} of the teacher's (95% intervals of this threshold by itself).",
         ]
 

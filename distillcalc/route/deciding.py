@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distillcalc.catalog import Catalog
 from distillcalc.errors import InputError
 from distillcalc.route.router import Router
 from distillcalc.workload.scenario import Scenario
@@ -14,13 +15,13 @@ def with_router(scenario: Scenario, router: Router, *, student: str | None = Non
     ----------
     scenario : traffic, choices and prices.
     router : of one of its students and of its teacher.
-    student : catalog id of the student; left out, the name that the router knows it by.
+    student : catalog id of the student, where the router knows it by a name that is none.
 
     Raises
     ------
     InputError
-        If the router was not certified by counts, is of more than two models, or of a student that the scenario does
-        not choose from.
+        If the router was not certified by counts, is of more than two models, of another student, or of one that the
+        scenario does not choose from.
     """
     measured = router.measured
     if measured is None:
@@ -30,6 +31,11 @@ def with_router(scenario: Scenario, router: Router, *, student: str | None = Non
     if len(router.models) != 2:
         raise InputError(f"a scenario's cascade is of a student and a teacher. Got {len(router.models)} models")
     name = student or measured.student
+    if name != measured.student and measured.student in Catalog.load().with_overrides(scenario.overrides).models:
+        raise InputError(
+            f"the router was measured on {measured.student}. Got the student {name}: its confidence means something "
+            "else. Fit a router on its own pairs"
+        )
     if name not in scenario.choices.students:
         raise InputError(
             f"the scenario chooses from {', '.join(scenario.choices.students)}. Got a router of {name}: name its "

@@ -195,8 +195,9 @@ def fit_router(
             "promised": certificate.sentences,
         },
         np.unique(np.concatenate([part.keys() for part in (learning, tuning, certifying) if part is not None])),
-        held_out.score(COLUMN)[:, 0],
+        embedder=embedder,
     )
+    final = replace(final, reference=final.reference_of(certifying))
     bands = _bands(held_out, kind, extra_usd, router.score_name)
     verdict = judge(certificate, bands) if bands is not None else _of_chain(certificate)
     beside = None

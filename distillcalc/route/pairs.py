@@ -46,6 +46,8 @@ class Pairs:
     scores : how sure of each model but the teacher, higher is surer, by the score's name: shape (items, models - 1).
     usd : what each model's answer costs [USD], shape (items, models); None where nobody knows.
     seconds : how long each model's answer takes [s], shape (items, models); None where nobody knows.
+    agreement : of each item, 1 where the first model and the teacher say the same and 0 where not, nan where it is not
+        known, shape (items,); None where nobody compared.
     requests : of each item, what a score may be worked out of; left out, the texts alone.
     rejected : rows of the source that are no items.
     source : where they come from, in words.
@@ -63,6 +65,7 @@ class Pairs:
     scores: Mapping[str, Floats] = field(default_factory=dict)
     usd: Floats | None = None
     seconds: Floats | None = None
+    agreement: Floats | None = None
     requests: tuple[Request, ...] = field(default=(), repr=False)
     rejected: tuple[Rejected, ...] = ()
     source: str = "pairs given in memory"
@@ -86,6 +89,8 @@ class Pairs:
                 raise InputError(f"{name} of item {self.ids[bad[0][0]]!r} is not a number: {values[tuple(bad[0])]}")
             if name != "scores" and not name.startswith("score ") and (values < 0).any():
                 raise InputError(f"{name} must not be below 0. Got {values.min():g}")
+        if self.agreement is not None and self.agreement.shape != (n,):
+            raise InputError(f"agreement must have shape {(n,)}. Got {self.agreement.shape}")
         if (self.right > 1).any():
             raise InputError(f"right must be in [0, 1], 1 is a right answer. Got {self.right.max():g}")
 
@@ -193,6 +198,7 @@ class Pairs:
             scores={name: values[places] for name, values in self.scores.items()},
             usd=None if self.usd is None else self.usd[places],
             seconds=None if self.seconds is None else self.seconds[places],
+            agreement=None if self.agreement is None else self.agreement[places],
             requests=tuple(self.requests[i] for i in places) if self.requests else (),
         )
 

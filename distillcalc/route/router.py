@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.errors import InputError
-from distillcalc.route.mixing import KEPT, SENT_ON, Kind
+from distillcalc.route.mixing import KEPT, SENT_ON, Kind, answering, by_score
 from distillcalc.route.pairs import Pairs
 from distillcalc.route.probability import Calibration
+from distillcalc.route.reference import FEWEST_ITEMS, Reference
 from distillcalc.route.requests import Request, Route, Stage
 from distillcalc.route.rules import Rules
 from distillcalc.route.scores import Parts, Score, score_from
@@ -51,7 +52,7 @@ class Router:
     measured : what was measured of it, as a scenario holds it; None of a router that was not certified.
     facts : how it was made, in plain values: goal, certificate, items, days.
     seen : keys of all items that it was learned, tuned or certified on.
-    reference : the certifying items' scores, shape (items,), of the first model: what live traffic is compared with.
+    reference : how it scored and escalated the certifying items: what live traffic is compared with (:mod:`.drift`).
     embedder : of texts, for rules by example.
     """
 
@@ -64,7 +65,7 @@ class Router:
     measured: MeasuredRouting | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     seen: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), repr=False)
-    reference: Floats = field(default_factory=lambda: np.empty(0), repr=False)
+    reference: Reference | None = field(default=None, repr=False)
     embedder: Embedder | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -166,6 +167,27 @@ class Router:
                     found[i] = SENT_ON if ruled.then == "teacher" else KEPT
         return found
 
+    def reference_of(self, pairs: Pairs) -> Reference | None:
+        """How it scores and escalates some items, for :class:`.watch.Watch`; None of fewer than twenty.
+
+        Parameters
+        ----------
+        pairs : labelled items that nothing was learned or chosen on.
+        """
+        score = self.scored(pairs)[:, 0]
+        score = np.where(by_score(score), score, np.nan)
+        if np.isfinite(score).sum() < FEWEST_ITEMS:
+            return None
+        goal = self.facts.get("goal", {})
+        floor = goal.get("floor")
+        if floor is None and goal.get("retention") is not None:
+            floor = goal["retention"] * float(pairs.right[:, -1].mean())
+        escalated = answering(self.scored(pairs), np.array(self.thresholds)) != 0
+        return Reference.of(
+            score, escalated, agreement=pairs.agreement, right=pairs.right[:, 0],
+            floor=floor if floor is not None and 0 < floor < 1 else None,
+        )  # fmt: skip
+
     def refuse_others(self, pairs: Pairs) -> None:
         """Refuse pairs of other models than this router's."""
         if pairs.models != self.models:
@@ -234,7 +256,7 @@ class Router:
             raise InputError(f"{place} holds something else than a router: name a folder of its own")
         place.mkdir(parents=True, exist_ok=True)
         plain, arrays = self._parts()
-        arrays |= {"seen": self.seen, "reference": self.reference}
+        arrays["seen"] = self.seen
         packed = save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
         about = {
             "schema_version": SCHEMA_VERSION,
@@ -242,6 +264,7 @@ class Router:
             **plain,
             "measured": None if self.measured is None else self.measured.model_dump(mode="json"),
             "facts": dict(self.facts),
+            "reference": None if self.reference is None else self.reference.to_dict(),
             "arrays": hashlib.sha256(packed).hexdigest(),
         }
         _write(place / ARRAYS, packed)
@@ -296,7 +319,7 @@ class Router:
             measured=None if measured is None else MeasuredRouting.model_validate(measured),
             facts=about["facts"],
             seen=arrays["seen"],
-            reference=arrays["reference"],
+            reference=None if about["reference"] is None else Reference.from_dict(about["reference"]),
             embedder=embedder,
         )
 
@@ -317,7 +340,7 @@ def _read(place: Path) -> dict[str, Any]:
     lacking = [name for name in ("models", "kind", "scores", "thresholds", "arrays", "facts") if name not in about]
     if lacking:
         raise InputError(f"{file} lacks {', '.join(lacking)}: it is not whole")
-    found: dict[str, Any] = {"measured": None, "rules": {}, "calibrations": [], **about}
+    found: dict[str, Any] = {"measured": None, "reference": None, "rules": {}, "calibrations": [], **about}
     return found
 
 

@@ -20,6 +20,7 @@ from distillcalc.route.pairs import Pairs
 from distillcalc.route.requests import Request
 from distillcalc.route.router import Router
 from distillcalc.route.rules import Rules
+from distillcalc.route.watch import Watch
 from distillcalc.workload.scenario import Scenario
 
 GOAL = Goal(retention=0.95)
@@ -97,6 +98,21 @@ def test_new_pairs_confirm_it(fitted: Fitted) -> None:
     seconds = evaluate_router(fitted.router, timed).seconds
     assert seconds["p50"] in (pytest.approx(0.1), pytest.approx(1.1))
     assert seconds["p99"] == pytest.approx(1.1)  # a cascade takes both
+
+
+def test_a_router_knows_what_live_traffic_is_compared_with(fitted: Fitted, tmp_path: Path) -> None:
+    again = Router.load(fitted.router.save(tmp_path / "router"))
+    assert again.reference is not None
+    assert again.reference.items == fitted.parts[2]
+    assert again.reference.escalation_rate == pytest.approx(fitted.certificate.escalation_rate.value)  # type: ignore[union-attr]
+    quiet, moved = Watch(again.reference), Watch(again.reference)
+    rng = np.random.default_rng(0)
+    for watch, scores in ((quiet, rng.beta(3, 1.2, 3_000)), (moved, rng.beta(1.5, 1.5, 3_000))):
+        sent = scores < again.thresholds[0]
+        right = rng.random(3_000) < np.where(sent, 0.93, scores)  # of the answer that users get
+        watch.extend(scores, sent, right=right.astype(float))
+    assert quiet.report().advice == "nothing"
+    assert moved.report().advice == "recalibrate"
 
 
 def test_a_student_that_got_worse_is_seen(fitted: Fitted) -> None:
@@ -193,8 +209,12 @@ def test_a_decision_takes_its_escalation_rate_from_the_router(fitted: Fitted) ->
     assert cascade.facts["escalation_rate"] == pytest.approx(
         (counts.escalated[place] + 1) / (counts.items + 2), abs=0.01
     )
-    with pytest.raises(InputError, match="Got a router of another"):
-        with_router(scenario, fitted.router, student="another")
+    with pytest.raises(InputError, match=r"measured on qwen3-4b\. Got the student qwen3-8b"):
+        with_router(scenario, fitted.router, student="qwen3-8b")
+    unnamed = replace(fitted.router, measured=measured.model_copy(update={"student": "ours"}))
+    assert with_router(scenario, unnamed, student="qwen3-4b") == made
+    with pytest.raises(InputError, match="Got a router of ours"):
+        with_router(scenario, unnamed)
 
 
 def test_what_cannot_be_fitted_is_told() -> None:
