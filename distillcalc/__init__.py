@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distillcalc.lazy import lazily
 
 if TYPE_CHECKING:
     from distillcalc.catalog import Catalog, price_requests
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "distillcalc.catalog": ("Catalog", "price_requests"),
-    "distillcalc.decide": (
+    "catalog": ("Catalog", "price_requests"),
+    "decide": (
         "Decision",
         "Uncertainty",
         "boundary",
@@ -50,8 +51,8 @@ _HOMES = {
         "timing",
         "with_priors",
     ),
-    "distillcalc.errors": ("DistillcalcError",),
-    "distillcalc.workload": (
+    "errors": ("DistillcalcError",),
+    "workload": (
         "Choices",
         "Distillation",
         "Evaluation",
@@ -64,7 +65,7 @@ _HOMES = {
         "Use",
         "Workload",
     ),
-    "distillcalc.workload.distributions": (
+    "workload.distributions": (
         "Distribution",
         "beta",
         "discrete",
@@ -74,7 +75,6 @@ _HOMES = {
         "uniform",
     ),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Catalog",
@@ -109,14 +109,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module 'distillcalc' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOMES)

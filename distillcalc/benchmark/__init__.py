@@ -8,8 +8,9 @@ an ``Endpoint``;
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distillcalc.lazy import lazily
 
 if TYPE_CHECKING:
     from distillcalc.benchmark.classifying import InProcessClassifier
@@ -41,7 +42,6 @@ _HOMES = {
     "shapes": ("load_shape",),
     "validation": ("Validation", "validate"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Benchmark",
@@ -68,14 +68,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module 'distillcalc.benchmark' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"distillcalc.benchmark.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOMES)

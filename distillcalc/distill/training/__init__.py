@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distillcalc.lazy import lazily
 
 if TYPE_CHECKING:
     from distillcalc.distill.training.classifier import Classifier
@@ -36,7 +37,6 @@ _HOMES = {
     "scores": ("Answers", "paired_difference", "score"),
     "students": ("Student", "start_student"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Answers",
@@ -64,14 +64,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module 'distillcalc.distill.training' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"distillcalc.distill.training.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOMES)
