@@ -16,6 +16,7 @@ import pytest
 from distillcalc import Scenario, recommend
 from tests.distill.making import record
 from tests.distill.server import Server, running
+from tests.test_cli_route import pairs_file
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +55,7 @@ PRINTED = (
     "Distill and self-host",
     "It would change to",
     "2 answers of openai/gpt-6-luna in 2 calls",
+    "Certified on",
 )  # by each block of Python
 
 
@@ -61,6 +63,7 @@ PRINTED = (
 def test_the_python_runs(place: int, tmp_path: Path) -> None:
     found = blocks("python")
     assert len(found) == len(PRINTED)
+    pairs_file(tmp_path / "pairs.jsonl", n=1_200)
     done = subprocess.run(
         [sys.executable, "-c", found[place]], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
@@ -99,6 +102,30 @@ def test_each_command_works_as_it_stands(command: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+ROUTING = next(block for block in blocks("") if block.startswith("distillcalc route"))
+
+
+def test_a_router_is_made_and_watched_by_the_commands_shown(tmp_path: Path) -> None:
+    """Every line of the block, in its order; the row that is shown is one of the pairs."""
+    row = json.loads(next(block for block in blocks("") if block.startswith('{"text"')))
+    pairs = pairs_file(tmp_path / "pairs.jsonl", n=2_000)
+    with pairs.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    pairs_file(tmp_path / "fresh.jsonl", n=400, seed=1)
+    live = [{"score": 0.9 - 0.001 * (i % 600), "escalated": False, "right": True} for i in range(400)]
+    (tmp_path / "live.jsonl").write_text("".join(json.dumps(one) + "\n" for one in live))
+    for line in ROUTING.splitlines():
+        command = shlex.split(line.split("#")[0].removeprefix("distillcalc "))
+        done = subprocess.run(
+            [sys.executable, "-m", "distillcalc", *command],
+            capture_output=True, text=True, timeout=120, cwd=tmp_path, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}: {done.stdout} {done.stderr}"
+        assert done.stdout
+    for name in ("router/router.json", "curve.png", "routed.toml", "watch.json"):
+        assert (tmp_path / name).is_file()
 
 
 LABELLING = next(block for block in blocks("") if block.startswith("distillcalc label"))
