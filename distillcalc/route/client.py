@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from distillcalc.catalog.prices import TokenPriceOverride
 from distillcalc.errors import InputError
@@ -81,16 +81,17 @@ class RoutedClient:
         self._text, self._version = text, router.version
         settings = Settings(samples, sample_temperature, student_timeout_s, on_teacher_failure, stream_usage)
         self._chain = Chain(Decider(router, also_needs), models, settings)
-        self.chat = _Chat(self)
+        self.chat = Chat(self)
 
     @property
-    def _teacher(self) -> Model:
-        return self._chain.teacher
+    def passes_to(self) -> Any:
+        """The teacher's client, for all that is not routed."""
+        return self._chain.teacher.client
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "_chain" not in self.__dict__:
             raise AttributeError(name)
-        return getattr(self._teacher.client, name)
+        return getattr(self.passes_to, name)
 
     def with_options(self, **options: Any) -> RoutedClient:
         """The same with other options of all clients (``timeout``, ``max_retries``, ...); the totals are shared."""
@@ -103,7 +104,7 @@ class RoutedClient:
             for name, m in self._chain.models.items()
         }
         other._chain = Chain(self._chain.decider, models, self._chain.settings)
-        other.chat = _Chat(other)
+        other.chat = Chat(other)
         return other
 
     copy = with_options
@@ -121,7 +122,8 @@ class RoutedClient:
     async def __aexit__(self, *failure: object) -> None:
         await self.close()
 
-    async def _create(self, messages: Messages, options: dict[str, Any]) -> Any:
+    async def create(self, messages: Messages, options: dict[str, Any]) -> Any:
+        """What ``chat.completions.create`` does."""
         trip = Trip(self.totals)
         stream = bool(options.pop("stream", False))
         usage = bool((options.get("stream_options") or {}).get("include_usage"))
@@ -142,35 +144,46 @@ class RoutedClient:
         return answer
 
 
-class _Chat:
-    """``client.chat``: its completions are routed, the rest is the teacher's."""
+class Asked(Protocol):
+    """A client whose chat completions are its own and whose everything else is another client's."""
 
-    def __init__(self, client: RoutedClient) -> None:
+    @property
+    def passes_to(self) -> Any:
+        """The client of everything else."""
+        ...
+
+    async def create(self, messages: Messages, options: dict[str, Any]) -> Any:
+        """A chat completion, or a stream."""
+        ...
+
+
+class Chat:
+    """``client.chat``: its completions are the client's own, the rest is passed on."""
+
+    def __init__(self, client: Asked) -> None:
         self._client = client
         self.completions = _Completions(client)
 
     def __getattr__(self, name: str) -> Any:
-        return _of_teacher(self._client, "chat", name)
+        return _passed_on(self._client, "chat", name)
 
 
 class _Completions:
-    """``client.chat.completions``: ``create`` is routed, the rest is the teacher's."""
-
-    def __init__(self, client: RoutedClient) -> None:
+    def __init__(self, client: Asked) -> None:
         self._client = client
 
     async def create(self, *, messages: Messages, model: str | None = None, **options: Any) -> Any:
-        """As ``AsyncOpenAI().chat.completions.create``; the router chooses the model."""
-        return await self._client._create(messages, options)
+        """As ``AsyncOpenAI().chat.completions.create``; ``model`` is not looked at."""
+        return await self._client.create(messages, options)
 
     def __getattr__(self, name: str) -> Any:
-        return _of_teacher(self._client, "chat.completions", name)
+        return _passed_on(self._client, "chat.completions", name)
 
 
-def _of_teacher(client: RoutedClient, path: str, name: str) -> Any:
+def _passed_on(client: Asked, path: str, name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
-    found = client._teacher.client
+    found = client.passes_to
     for part in path.split("."):
         found = getattr(found, part)
     return getattr(found, name)
