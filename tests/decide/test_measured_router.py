@@ -12,6 +12,7 @@ from distillcalc import Catalog, Scenario, recommend
 from distillcalc.decide.boundary import boundary
 from distillcalc.decide.explain import explain
 from distillcalc.decide.relaxing import relaxations
+from distillcalc.decide.render import certified_cascades
 from distillcalc.decide.sweep import sweep
 from distillcalc.decide.table import Block, compared, evaluate
 from distillcalc.decide.tipping import tipping_points
@@ -271,3 +272,20 @@ def test_a_router_that_was_measured_on_another_student_is_told_beside_the_cascad
     assert at(found.present_value_usd(np.ones((1, 12))), 0) == at(bare.present_value_usd(np.ones((1, 12))), 0)
     words = next(gate.detail(0) for gate in found.gates if gate.name == "router")
     assert words.startswith("the router was measured on qwen3-8b, not on qwen3-4b")
+
+
+def test_a_threshold_that_is_likely_stands_beside_the_one_that_is_certified() -> None:
+    decision = recommend(case(measured(400), {"quality": {"floor": 0.9}}))
+    chosen = decision.options["cascade"]
+    certified = certified_cascades(decision)
+    gate = next(gate for gate in chosen.gates if gate.name == "router")
+    assert gate.verdict == "unknown"
+    assert certified
+    assert all(any(g.name == "router" and g.verdict == "pass" for g in one.gates) for one in certified)
+    assert certified[0].present_value_usd > chosen.present_value_usd
+    assert certified[0].facts["escalation_rate"] > chosen.facts["escalation_rate"]
+    told = f"the cheapest threshold that is certified sends on {certified[0].facts['escalation_rate']:.1%} at "
+    assert told in str(decision)
+    none = recommend(case(measured(60), {"quality": {"floor": 0.93}}))
+    assert not certified_cascades(none)  # 60 items cannot, so near the teacher's own quality
+    assert "none of its thresholds is certified" in str(none)
