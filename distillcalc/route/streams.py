@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -77,9 +78,10 @@ class RoutedStream:
     async def close(self) -> None:
         """Leave off; what the server has written by then may be billed."""
         self._end("left before its end")
-        closing = getattr(self._stream, "close", None) or getattr(self._stream, "aclose", None)
-        if closing is not None:
-            await closing()
+        closing = getattr(self._stream, "aclose", None) or getattr(self._stream, "close", None)
+        done = closing() if closing is not None else None
+        if inspect.isawaitable(done):  # not of every library's streams
+            await done
 
     async def __aenter__(self) -> RoutedStream:
         return self

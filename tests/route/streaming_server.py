@@ -20,6 +20,7 @@ class StreamingServer(Server):
     def app(self) -> Starlette:
         async def complete(request: Request) -> Response:
             raw, body = await body_of(request)
+            self.keys.add(request.headers.get("authorization", ""))
             self.requests += 1
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
