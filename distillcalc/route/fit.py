@@ -197,7 +197,7 @@ def fit_router(
         np.unique(np.concatenate([part.keys() for part in (learning, tuning, certifying) if part is not None])),
         embedder=embedder,
     )
-    final = replace(final, reference=final.reference_of(certifying))
+    final = replace(final, reference=final.reference_of(certifying, held_out.score(COLUMN)))
     bands = _bands(held_out, kind, extra_usd, router.score_name)
     verdict = judge(certificate, bands) if bands is not None else _of_chain(certificate)
     beside = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ Matrix = NDArray[np.floating[Any]]
 
 ROWS_AT_ONCE = 4_096
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C: the prior's variance of a standardised feature's weight
+MANY = 5_000_000  # distances, from which on scikit-learn is worth loading
 COUNTS = (5, 10, 20, 50, 100, 200)  # neighbours
 SOFTENING = 0.01  # of a squared distance: far above what float32 loses, far below that of two different texts
 
@@ -144,7 +146,15 @@ class Neighbours:
 
 
 def nearest(x: NDArray[np.float32], rows: NDArray[np.float32], count: int) -> tuple[Floats, NDArray[np.intp]]:
-    """The nearest rows of each x: squared Euclidean distances and places, the nearest first, shape (len(x), count)."""
+    """The nearest rows of each x: squared Euclidean distances and places, the nearest first, shape (len(x), count).
+
+    Of many it is scikit-learn that looks for them, where it is there: it is several times as fast.
+    """
+    if len(x) * len(rows) > MANY and count < len(rows) and find_spec("sklearn") is not None:
+        from sklearn.neighbors import NearestNeighbors
+
+        found, places = NearestNeighbors(algorithm="brute").fit(rows).kneighbors(x, n_neighbors=count)
+        return np.asarray(found, dtype=float) ** 2, np.asarray(places)
     squared = (rows * rows).sum(axis=1)[None, :] - 2 * (x @ rows.T)
     if count < len(rows):
         places = np.argpartition(squared, count - 1, axis=1)[:, :count]

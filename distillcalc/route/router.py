@@ -167,14 +167,16 @@ class Router:
                     found[i] = SENT_ON if ruled.then == "teacher" else KEPT
         return found
 
-    def reference_of(self, pairs: Pairs) -> Reference | None:
+    def reference_of(self, pairs: Pairs, scores: Floats | None = None) -> Reference | None:
         """How it scores and escalates some items, for :class:`.watch.Watch`; None of fewer than twenty.
 
         Parameters
         ----------
         pairs : labelled items that nothing was learned or chosen on.
+        scores : theirs, where they are known already, shape (items, models - 1).
         """
-        score = self.scored(pairs)[:, 0]
+        known = self.scored(pairs) if scores is None else scores
+        score = known[:, 0]
         score = np.where(by_score(score), score, np.nan)
         if np.isfinite(score).sum() < FEWEST_ITEMS:
             return None
@@ -182,7 +184,7 @@ class Router:
         floor = goal.get("floor")
         if floor is None and goal.get("retention") is not None:
             floor = goal["retention"] * float(pairs.right[:, -1].mean())
-        escalated = answering(self.scored(pairs), np.array(self.thresholds)) != 0
+        escalated = answering(known, np.array(self.thresholds)) != 0
         return Reference.of(
             score, escalated, agreement=pairs.agreement, right=pairs.right[:, 0],
             floor=floor if floor is not None and 0 < floor < 1 else None,
