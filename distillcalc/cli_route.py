@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from distillcalc.route.beside import Beside
     from distillcalc.route.embedding import Embedder
+    from distillcalc.route.litellm_config import Endpoint
     from distillcalc.route.pairs import Pairs
     from distillcalc.route.router import Router
     from distillcalc.route.rules import Rules
@@ -312,6 +314,50 @@ def drift(
         print(json.dumps(told))
 
 
+@route_app.command()
+def litellm(
+    router: RouterFolder,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for config.yaml, the hook and the router.")],
+    endpoint: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=MODEL[,API_BASE[,KEY_ENV]]",
+            help="Where each model of the router answers, as LiteLLM names it; repeat. Keys stay in the environment.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="Of the routed model, as callers ask for it.")] = "routed",
+    as_json: Json = False,
+) -> None:
+    """Write a configuration with which LiteLLM's proxy routes by this router."""
+    from distillcalc.cli import _console
+    from distillcalc.route.litellm_config import write_litellm
+
+    endpoints = dict(_endpoint(one) for one in endpoint)
+    folder = write_litellm(_router(router, None), output, endpoints, name=name).parent
+    console = _console(as_json)
+    console.print(f"wrote {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"Run it: cd {folder} && LITELLM_MASTER_KEY=... litellm --config config.yaml --host 127.0.0.1",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps({"folder": str(folder), "models": sorted(endpoints)}))
+
+
+def _endpoint(text: str) -> tuple[str, Endpoint]:
+    """NAME=MODEL[,API_BASE[,KEY_ENV]]; a name may hold anything but the equals sign."""
+    from distillcalc.route.litellm_config import Endpoint
+
+    name, _, rest = text.partition("=")
+    model, *more = rest.split(",")
+    if not name or not model or len(more) > 2:
+        raise InputError(
+            "--endpoint takes NAME=MODEL[,API_BASE[,KEY_ENV]], such as "
+            f"student=openai/my-student,http://127.0.0.1:8000/v1. Got {text!r}"
+        )
+    return name, Endpoint(model, *(one or None for one in more))
+
+
 def _pairs(
     file: Path, student: str, teacher: str, text: str, label: str | None, id: str | None, models: str | None,
     names: tuple[str, ...] | None = None,
@@ -348,7 +394,9 @@ def _router(folder: Path, embedder: str | None) -> Router:
         if embedder is not None:
             raise
         encoder = None
-    return Router.load(folder, embedder=encoder)
+    made = Router.load(folder, embedder=encoder)
+    reads = any(getattr(score, "embedder", None) is not None for score in made.scores) or _by_example(made.rules)
+    return made if reads else replace(made, embedder=None)
 
 
 def _rules(file: Path) -> Rules:

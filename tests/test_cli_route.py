@@ -152,6 +152,23 @@ def test_drift_tells_a_quiet_log_from_one_that_moved(place: Path) -> None:
     assert "1,500 requests read" in moved.output
 
 
+def test_litellm_is_told_where_both_models_are_and_no_key(place: Path) -> None:
+    done = run(
+        "litellm", place / "router", "-o", place / "proxy", "--endpoint",
+        "qwen3-4b=openai/my-student,http://127.0.0.1:8000/v1", "--endpoint",
+        "openai/gpt-6-sol=openai/gpt-6-sol,,OPENAI_API_KEY",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert f"wrote {place / 'proxy'}\n" in done.output
+    config = (place / "proxy" / "config.yaml").read_text()
+    assert 'api_base: "http://127.0.0.1:8000/v1"' in config
+    assert "os.environ/OPENAI_API_KEY" in config
+    assert "site-packages" not in (place / "proxy" / "distillcalc_hook.py").read_text()  # it reads no texts
+    assert (place / "proxy" / "router" / "router.json").is_file()
+    with pytest.raises(DistillcalcError, match="--endpoint takes NAME=MODEL"):
+        raised("litellm", place / "router", "-o", place / "other", "--endpoint", "qwen3-4b")
+
+
 def test_what_cannot_be_right_is_told_before_the_work(place: Path) -> None:
     with pytest.raises(DistillcalcError, match=r"ends in \.png"):
         raised("fit", place / "pairs.jsonl", "--label", "label", "--retention", 0.9, "--figure", "curve.txt")

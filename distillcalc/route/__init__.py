@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from distillcalc.route.requests import Request, Route
     from distillcalc.route.router import Router
     from distillcalc.route.rules import Rules
+    from distillcalc.route.shadow import ShadowClient
     from distillcalc.route.watch import Watch
 
 _HOMES = {
@@ -56,6 +57,7 @@ _HOMES = {
     "requests": ("Request", "Route"),
     "router": ("Router",),
     "rules": ("Rules",),
+    "shadow": ("ShadowClient",),
     "watch": ("Watch",),
 }
 
@@ -77,6 +79,7 @@ __all__ = [
     "RoutedClient",
     "Router",
     "Rules",
+    "ShadowClient",
     "UserScore",
     "Watch",
     "certify",
