@@ -1,0 +1,146 @@
+"""One input as a number box with its label, and a slider beside it that moves the same number.
+
+The box is the labelled twin: it is reached by Tab, read out by a screen reader, and takes numbers that lie beyond the
+slider's ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from html import escape
+
+import ipywidgets as widgets
+
+from distillcalc.decide.words import count
+from distillcalc.notebook.controls import Control
+
+DIGITS = 3  # a slider moves in numbers of three digits: nobody plans with more
+
+
+class Slider:
+    """A control's widgets, kept in step with each other.
+
+    Parameters
+    ----------
+    control : which input.
+    changed : called with the control's name and its new value, in the scenario's unit, when a user moves it.
+
+    Attributes
+    ----------
+    widget : what is shown: box, slider, note.
+    number, handle, note : its parts.
+    """
+
+    def __init__(self, control: Control, changed: Callable[[str, float], None]) -> None:
+        self.control, self._changed = control, changed
+        self._silent, self._said = False, ""
+        wide = widgets.Layout(width="100%", margin="0")
+        self.number = widgets.FloatText(description=control.label, continuous_update=False, layout=wide)
+        self.number.add_class("dc-number")
+        self.number.style.description_width = "initial"
+        if control.log:
+            self.handle = widgets.FloatLogSlider(
+                value=control.low,
+                base=10,
+                min=math.log10(control.low),
+                max=math.log10(control.high),
+                step=control.step,
+                readout=False,
+                layout=wide,
+            )
+        else:
+            scale = control.scale
+            self.handle = widgets.FloatSlider(
+                min=control.low * scale, max=control.high * scale, step=control.step, readout=False, layout=wide
+            )
+        self.handle.add_class("dc-handle")
+        self.note = widgets.HTML(layout=widgets.Layout(width="100%", margin="0"))
+        self.widget = widgets.VBox(
+            [self.number, self.handle, self.note], layout=widgets.Layout(width="100%", margin="0 0 4px 0")
+        )
+        self.widget.add_class("dc-control")
+        self.value = control.low
+        self.number.observe(self._typed, "value")
+        self.handle.observe(self._dragged, "value")
+
+    def show(self, value: float, said: str = "", *, fixed: bool = False) -> None:
+        """Show a value of the scenario, and what there is to say of it, without telling anybody that it moved.
+
+        Parameters
+        ----------
+        value : in the scenario's unit.
+        said : what the number stands for, where that is not plain.
+        fixed : whether it may not be moved.
+        """
+        self._said = said
+        self.number.disabled = self.handle.disabled = fixed
+        self._set(value)
+
+    def explain(self, said: str) -> None:
+        """Say what the number stands for, and leave it where it is."""
+        if said != self._said:
+            self._said = said
+            self._say("")
+
+    def _typed(self, change: dict[str, float]) -> None:
+        if self._silent:
+            return
+        control = self.control
+        value = change["new"] / control.scale
+        kept = min(max(value, control.least), control.most)
+        kept = float(round(kept)) if control.whole else kept
+        self._set(kept)
+        if kept != value:
+            self._say(f"{self._span(control.least, control.most)} can be asked for: {self._shown(kept)} is taken")
+        self._changed(control.name, kept)
+
+    def _dragged(self, change: dict[str, float]) -> None:
+        if self._silent:
+            return
+        control = self.control
+        raw = change["new"] if control.log else change["new"] / control.scale
+        value = _rounded(raw)
+        if control.whole:
+            value = float(round(value))
+        self._set(min(max(value, control.low), control.high), moved=True)
+        self._changed(control.name, self.value)
+
+    def _set(self, value: float, *, moved: bool = False) -> None:
+        """Both widgets at one value; the one that a user holds is left alone."""
+        control, self.value = self.control, value
+        self._silent = True
+        try:
+            shown = float(f"{value * control.scale:.12g}")
+            if self.number.value != shown:
+                self.number.value = shown
+            place = min(max(value, control.low), control.high)
+            if not moved:
+                self.handle.value = place if control.log else place * control.scale
+        finally:
+            self._silent = False
+        self._say("")
+
+    def _say(self, told: str) -> None:
+        control, value = self.control, self.value
+        if not told and (value <= control.low or value >= control.high):
+            end = "left" if value <= control.low else "right"
+            beyond = control.least < control.low if value <= control.low else control.most > control.high
+            if beyond:
+                told = f"{end} end of the slider; a number from {self._span(control.least, control.most)} may be typed"
+            else:
+                told = f"no {'less' if value <= control.low else 'more'} can be asked for"
+        words = f"{self._said}{'; ' if self._said and told else ''}{told}"
+        text = f'<div class="dc-note{" dc-amber" if told else ""}">{escape(words)}</div>'
+        if self.note.value != text:
+            self.note.value = text
+
+    def _span(self, low: float, high: float) -> str:
+        return f"{self._shown(low)} to {self._shown(high)}"
+
+    def _shown(self, value: float) -> str:
+        return count(value * self.control.scale)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
