@@ -8,13 +8,13 @@ from distillcalc.lazy import lazily
 
 if TYPE_CHECKING:
     from distillcalc.notebook.copying import as_python
-    from distillcalc.notebook.panel import Panel, panel
+    from distillcalc.notebook.planner import Panel, panel
     from distillcalc.notebook.presets import PRESETS, preset
     from distillcalc.notebook.view import Quick, View, quick, render
 
 _HOMES = {
     "copying": ("as_python",),
-    "panel": ("Panel", "panel"),
+    "planner": ("Panel", "panel"),
     "presets": ("PRESETS", "preset"),
     "view": ("Quick", "View", "quick", "render"),
 }
