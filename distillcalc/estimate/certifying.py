@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 PValues: TypeAlias = Floats | Callable[[int], float]
 
-NUISANCE_SHARE = 0.1  # of the level, spent on the interval of the nuisance parameter
+NUISANCE_SHARE = 0.02  # of the level, spent on the interval of the nuisance parameter
 BETS = 32
 POWER = 0.8
 MOST_ITEMS = 10_000_000

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.optimize import brentq
 
 from distillcalc.errors import InputError
 from distillcalc.estimate.certifying import (
@@ -21,6 +22,7 @@ from distillcalc.estimate.certifying import (
     support,
     trial_order,
 )
+from distillcalc.estimate.paired_retention import paired_p_value
 from distillcalc.workload.routing import MeasuredRouting, RoutingCounts
 
 
@@ -61,33 +63,65 @@ def test_the_floor_is_the_binomial_test_and_dual_to_clopper_and_pearson(items: i
 
 
 def test_retention_by_hand() -> None:
-    # Two items, the teacher right in both and the mixture too; half the teacher's quality is asked for. On the boundary
-    # beta = (1 + alpha) / 2, and 0.5 A - B >= 0 asks for no B: (1 - beta)^2, at most 1/4.
+    # Two items, the teacher right in both and the mixture too; half the teacher's quality is asked for. Only (0, 0),
+    # (1, 0) and (2, 0) are as convincing: no B. On the boundary beta = (1 + alpha) / 2: (1 - beta)^2, at most 1/4.
     assert float(retention_p_value(2, 2, 0, 0, 0.5, gamma=0.01)) == pytest.approx(0.26, rel=0.01)
     # Three items that the mixture alone gets right, all of the teacher's quality: alpha = beta <= 1/2, P(A = 3) = 1/8.
     assert float(retention_p_value(3, 0, 3, 0, 1.0, gamma=0.01)) == pytest.approx(0.135, rel=0.01)
     assert float(retention_p_value(5, 0, 0, 0, 0.9)) == 1  # nobody is right in anything: nothing is known
 
 
+def test_where_all_is_asked_for_the_statistic_is_mcnemars() -> None:
+    # (A - B) / sqrt(A + B): of 3 and 0 it is 1.732, of 4 and 1 1.342, of 6 and 2 1.414, of 9 and 3 again 1.732.
+    p = [float(retention_p_value(40, 30, a, b, 1.0)) for a, b in ((4, 1), (6, 2), (3, 0), (9, 3))]
+    assert p[0] > p[1] > max(p[2], p[3])
+    m, cells = 20, [(a, b) for a in range(21) for b in range(21 - a) if a + b and (a - b) / np.sqrt(a + b) >= 3**0.5]
+    low, high = stats.beta.ppf([0.001, 0.999], [3, 4], [18, 17])
+    a, b = np.array(cells).T
+    most = max(
+        stats.multinomial.pmf(np.stack([a, b, m - a - b], axis=1), m, [alpha, alpha, 1 - 2 * alpha]).sum()
+        for alpha in np.linspace(low, min(high, 0.5), 400)
+    )
+    assert float(retention_p_value(m, m - 3, 3, 0, 1.0, gamma=0.002)) == pytest.approx(0.002 + most, rel=0.003)
+
+
+def score(m: int, gained: int, lost: int, rho: float) -> float:
+    """The margin over its standard deviation at the most likely point of the boundary, found by bisection."""
+    both = m - gained - lost
+
+    def slope(alpha: float) -> float:  # of the log-likelihood; it falls
+        beta, rest = 1 - rho + rho * alpha, rho - (1 + rho) * alpha
+        return gained / alpha + lost * rho / beta - both * (1 + rho) / rest
+
+    ends = 1e-12, rho / (1 + rho) - 1e-12
+    alpha = ends[0] if slope(ends[0]) <= 0 else ends[1] if slope(ends[1]) >= 0 else brentq(slope, *ends, xtol=1e-15)
+    beta = 1 - rho + rho * alpha
+    variance = m * (rho**2 * alpha + beta - (rho * alpha - beta) ** 2)
+    return float((rho * gained - lost + m * (1 - rho)) / np.sqrt(variance))
+
+
 def exact(m: int, gained: int, lost: int, rho: float, gamma: float) -> float:
     """By enumeration of A and B on a fine grid of alpha."""
     low = stats.beta.ppf(gamma / 2, gained, m - gained + 1) if gained else 0.0
     high = min(stats.beta.ppf(1 - gamma / 2, gained + 1, m - gained) if gained < m else 1.0, rho / (1 + rho))
-    a, b = (v.ravel() for v in np.meshgrid(np.arange(m + 1), np.arange(m + 1)))
-    kept = (a + b <= m) & (rho * a - b >= rho * gained - lost - 1e-9)
-    a, b = a[kept], b[kept]
+    low, reached = min(low, high), score(m, gained, lost, rho)
+    cells = [(a, b) for a in range(m + 1) for b in range(m + 1 - a) if score(m, a, b, rho) >= reached - 1e-6]
+    a, b = np.array(cells).T
     found = 0.0
     for alpha in np.linspace(low, high, 200):
         beta = 1 - rho + rho * alpha
         p = [alpha, beta, max(1 - alpha - beta, 0.0)]
         found = max(found, stats.multinomial.pmf(np.stack([a, b, m - a - b], axis=1), m, p).sum())
-    return found + gamma
+    return min(1.0, found + gamma)
 
 
 @pytest.mark.parametrize(
     ("m", "gained", "lost", "rho"),
-    [(20, 1, 2, 0.9), (20, 4, 1, 1.0), (25, 0, 0, 0.9), (15, 6, 0, 0.8), (12, 5, 3, 1.0), (18, 0, 3, 0.7)],
-)
+    [
+        (20, 1, 2, 0.9), (20, 4, 1, 1.0), (25, 0, 0, 0.9), (15, 6, 0, 0.8), (12, 5, 3, 1.0), (18, 0, 3, 0.7),
+        (40, 2, 1, 0.95), (30, 9, 12, 0.5), (12, 0, 12, 0.8), (12, 12, 0, 0.8),
+    ],
+)  # fmt: skip
 def test_retention_is_what_enumeration_finds_and_never_less(m: int, gained: int, lost: int, rho: float) -> None:
     found = float(retention_p_value(m + 7, m - gained, gained, lost, rho, gamma=0.02))
     wanted = exact(m, gained, lost, rho, 0.02)
@@ -119,33 +153,52 @@ def test_on_the_boundary_a_false_certificate_is_as_rare_as_promised(alpha: float
     assert (times * (p <= level)).sum() / runs <= level + 2 * np.sqrt(level * (1 - level) / runs)
 
 
-@pytest.mark.parametrize("rho", [0.8, 0.9, 1.0])
-def test_nowhere_on_the_boundary_does_the_test_exceed_its_level(rho: float) -> None:
-    # Every outcome of 40 items enumerated: the probability of a p-value of 0.1 or less, at 25 points of the boundary.
-    m, level = 40, 0.1
+@pytest.mark.parametrize("rho", [0.8, 0.9, 0.95, 1.0])
+def test_nowhere_on_the_boundary_does_the_test_exceed_its_level_and_it_uses_most_of_it(rho: float) -> None:
+    # Every outcome of 60 items enumerated: the probability of a p-value of 0.1 or less, at 25 points of the boundary.
+    m, level = 60, 0.1
     cells = np.array([(a, b) for a in range(m + 1) for b in range(m + 1 - a)])
-    rejected = np.array([float(retention_p_value(m, m - a, a, b, rho, gamma=0.01)) <= level for a, b in cells])
+    p = np.array([paired_p_value(m, int(a), int(b), rho, 0.002, level) for a, b in cells])
+    sizes = []
     for alpha in np.linspace(0, rho / (1 + rho), 25):
         beta = 1 - rho + rho * alpha
-        p = np.array([alpha, beta, max(1 - alpha - beta, 0.0)])
-        chances = stats.multinomial.pmf(np.c_[cells, m - cells.sum(axis=1)], m, p / p.sum())
-        assert chances[rejected].sum() <= level
-    assert rejected.any()
+        at = np.array([alpha, beta, max(1 - alpha - beta, 0.0)])
+        chances = stats.multinomial.pmf(np.c_[cells, m - cells.sum(axis=1)], m, at / at.sum())
+        sizes.append(chances[p <= level].sum())
+    assert 0.09 < max(sizes) <= level
+    assert np.median(sizes) > 0.08
+
+
+@pytest.mark.parametrize("rho", [0.6, 0.9, 1.0])
+def test_one_more_gained_and_one_fewer_lost_are_each_more_convincing(rho: float) -> None:
+    # The bound by stochastic order stands on it: of 30 items every outcome beside its neighbours.
+    m = 30
+    p = {(a, b): score(m, a, b, rho) for a in range(m + 1) for b in range(m + 1 - a) if a + b}
+    for (a, b), one in p.items():
+        assert p.get((a + 1, b), np.inf) >= one
+        assert p.get((a, b + 1), -np.inf) <= one
+
+
+def test_a_value_that_only_decides_is_on_the_same_side_of_the_level() -> None:
+    rng = np.random.default_rng(11)
+    for a, b in rng.integers(0, (40, 60), (60, 2)).tolist():
+        whole, decided = (paired_p_value(400, a, b, 0.95, 0.001, level) for level in (None, 0.05))
+        assert whole is not None
+        assert (whole <= 0.05) == (decided <= 0.05)
 
 
 def test_with_many_items_the_power_is_that_of_the_normal_approximation() -> None:
     # 8% gained, 15% lost, 74.4% right by both: margin 0.08 + 0.1 x 0.744 - 0.9 x 0.15 = 0.0194 with sd 0.45, which is
     # 1.9 standard errors of 2,000 items.
-    rng, n, runs = np.random.default_rng(3), 2_000, 200
+    rng, n, runs = np.random.default_rng(3), 2_000, 1_000
     gained, lost, both = 0.08, 0.15, 0.744
     drawn = rng.multinomial(n, [gained, lost, both, 1 - gained - lost - both], size=runs)
-    p = np.array([float(retention_p_value(n, b + c, a, b, 0.9, gamma=0.005)) for a, b, c, _ in drawn])
+    p = np.array([paired_p_value(int(a + b + c), int(a), int(b), 0.9, 0.001, 0.05) for a, b, c, _ in drawn])
     margin = gained + 0.1 * both - 0.9 * lost
     sd = np.sqrt(gained + 0.01 * both + 0.81 * lost - margin**2)
-    power = stats.norm.sf(stats.norm.isf(0.045) - margin / sd * np.sqrt(n))
-    assert 0.2 < power < 0.9
-    # It is never the better one, and loses a little by looking at the worst alpha of an interval.
-    assert power - 0.15 <= np.mean(p <= 0.05) <= power + 0.05
+    power = stats.norm.sf(stats.norm.isf(0.05) - margin / sd * np.sqrt(n))
+    assert 0.5 < power < 0.7
+    assert np.mean(p <= 0.05) == pytest.approx(power, abs=0.04)
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
@@ -155,6 +208,8 @@ def test_counts_that_cannot_be_are_refused() -> None:
         retention_p_value(10, 5, 6, 0, 0.9)
     with pytest.raises(InputError, match=r"at most 1\. Got 1\.2"):
         retention_p_value(10, 5, 0, 0, 1.2)
+    with pytest.raises(InputError, match=r"gamma must be between 0 and 1\. Got 0"):
+        retention_p_value(10, 5, 0, 0, 0.9, gamma=0)
 
 
 def test_a_bounded_mean_by_hand() -> None:
