@@ -1,0 +1,67 @@
+"""A slider and a labelled number box that move the same number: the box is for the keyboard and for screen readers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+
+
+def labelled_slider(
+    label: str, value: float, low: float, high: float, step: float, *, log: bool = False
+) -> tuple[widgets.Box, Any]:
+    """A number box with its label, and a slider beside it.
+
+    Parameters
+    ----------
+    label : what it is, with its unit.
+    value, low, high : where it stands, and its ends.
+    step : of the slider: in decades where ``log``.
+    log : whether equal steps of the slider are equal factors.
+
+    Returns
+    -------
+    What is shown, and the number box whose ``value`` is observed.
+    """
+    number = widgets.BoundedFloatText(
+        value=value, min=low, max=high, step=None, description=label, layout=widgets.Layout(width="340px", margin="0"),
+        style={"description_width": "initial"},
+    )  # fmt: skip
+    number.add_class("dc-number")
+    layout = widgets.Layout(width="340px", margin="0 0 0 12px")
+    if log:
+        from math import log10
+
+        handle: Any = widgets.FloatLogSlider(
+            value=value, base=10, min=log10(low), max=log10(high), step=step, readout=False, layout=layout
+        )
+    else:
+        handle = widgets.FloatSlider(value=value, min=low, max=high, step=step, readout=False, layout=layout)
+    handle.add_class("dc-handle")
+    silent = [False]
+
+    def dragged(change: dict[str, float]) -> None:
+        if not silent[0]:
+            number.value = float(f"{change['new']:.3g}")
+
+    def typed(change: dict[str, float]) -> None:
+        silent[0] = True  # the slider takes the number as far as its steps go, and does not give it back rounded
+        try:
+            if float(f"{handle.value:.3g}") != change["new"]:
+                handle.value = change["new"]
+        finally:
+            silent[0] = False
+
+    handle.observe(dragged, "value")
+    number.observe(typed, "value")
+    box = widgets.Box(
+        [number, handle],
+        layout=widgets.Layout(display="flex", flex_flow="row wrap", align_items="center", width="100%"),
+    )
+    box.add_class("dc-control")
+    return box, number
+
+
+def html(value: str = "") -> widgets.HTML:
+    """An HTML widget as wide as the page."""
+    return widgets.HTML(value, layout=widgets.Layout(width="100%", margin="0"))
