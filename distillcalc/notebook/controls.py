@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillcalc.decide.break_even import VOLUMES
 from distillcalc.errors import InputError, UnknownName
 from distillcalc.estimate.inputs import SPECS, UNSTATED, with_inputs
 from distillcalc.workload.scenario import Scenario
@@ -44,6 +45,8 @@ class Control:
     @property
     def least(self) -> float:
         """The least value that may be typed."""
+        if self.name == "requests_per_day":
+            return VOLUMES[0]  # below it no break-even is looked for
         return SPECS[self.name].low if self.name in SPECS else 1e-3
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distillcalc.decide.words import duration, usd
-from distillcalc.notebook.style import AMBER, GREY, HALF, INK, LINE, PAPER, WIDE, axes_of, colour, points, svg
+from distillcalc.notebook.style import AMBER, GREY, HEIGHT, INK, LINE, PAPER, WIDTH, axes_of, colour, points, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from distillcalc.estimate.outcome import Estimate
 
 MAY_BE_CHOSEN = ("feasible", "provisional")
-ROW = 0.36  # inches of one option
-PAIR_HEIGHT = 3.3  # inches of the two pictures that stand beside each other
 SMALL = points(11)
 
 
@@ -30,45 +28,42 @@ def monthly_figure(decision: Decision) -> str:
     shown = sorted(
         (e for e in decision.options.values()), key=lambda e: (e.unpriced != "", _first(e), e.option), reverse=True
     )
-    figure, ax = axes_of(WIDE, ROW * len(shown) + 0.6, left=1.6, bottom=0.48)
+    figure, ax = axes_of(WIDTH, HEIGHT, left=0.15, bottom=0.48)
     said = []
     dearest = max((float(max(e.monthly_total_usd[0], e.monthly_total_usd[-1])) for e in shown if _priced(e)), default=1)
     for place, e in enumerate(shown):
         if not _priced(e):
-            ax.text(0, place, " no price", va="center", fontsize=SMALL, color=GREY)
+            _above(ax, place, f"{e.option}  no price")
             continue
         first, last = float(e.monthly_total_usd[0]), float(e.monthly_total_usd[-1])
         open_ = e.status in MAY_BE_CHOSEN
         ax.barh(
             place,
             first,
-            height=0.62,
+            height=0.4,
             color=colour(e.option) if open_ else "none",
             edgecolor=colour(e.option),
             hatch=None if open_ else "////",
             linewidth=1,
         )
         if len(e.monthly_total_usd) > 1:
-            ax.plot([last, last], [place - 0.36, place + 0.36], color=INK, linewidth=2)
-        why = "" if open_ else f"  {e.status}: {e.worst_gate()}"
-        ax.text(max(first, last) + dearest * 0.012, place, f"{usd(first)}{why}", va="center", fontsize=SMALL, color=INK)
+            ax.plot([last, last], [place - 0.27, place + 0.27], color=INK, linewidth=2)
+        why = "" if open_ else f", {e.status}: {e.worst_gate()}"
+        cost = usd(first) if usd(first) == usd(last) else f"{usd(first)} → {usd(last)}"
+        _above(ax, place, f"{e.option}  {cost}{why}", bold=e.option == decision.recommendation)
         said.append(f"{e.option} {usd(first)}{why}")
-    ax.set_yticks(range(len(shown)), [e.option for e in shown])
-    for label, e in zip(ax.get_yticklabels(), shown, strict=True):
-        if e.option == decision.recommendation:
-            label.set_fontweight("bold")
-    ax.tick_params(axis="y", length=0)
-    ax.set_xlim(0, dearest * 1.32)
-    ax.set_ylim(-0.6, len(shown) - 0.4)
+    ax.set_yticks([])
+    ax.set_xlim(0, dearest * 1.04)
+    ax.set_ylim(-0.4, len(shown) - 0.2)
     _dollars(ax, "x")
-    ax.set_xlabel("USD in the first month; black tick: in the last month; hatched: may not be chosen", loc="left")
+    ax.set_xlabel("USD in month 1 (bar) and the last (tick); hatched: may not be chosen", loc="left")
     return svg(figure, "Running cost in the first month: " + "; ".join(reversed(said)), "monthly")
 
 
 def cumulative_figure(decision: Decision) -> str:
     """What has been paid by the end of each month, one-off costs included, and where the choice has paid back."""
     shown = [e for e in decision.options.values() if _priced(e) and _worth_drawing(e, decision)]
-    figure, ax = axes_of(HALF, PAIR_HEIGHT, left=0.72, bottom=0.48, top=0.3)
+    figure, ax = axes_of(WIDTH, HEIGHT, left=0.72, bottom=0.48, top=0.3)
     ends: list[tuple[float, Estimate]] = []
     months = 1
     for e in shown:
@@ -78,7 +73,7 @@ def cumulative_figure(decision: Decision) -> str:
         ax.plot(range(months + 1), paid, color=colour(e.option), linewidth=thick, solid_capstyle="round")
         ends.append((float(paid[-1]), e))
     top = max((end for end, _ in ends), default=1.0)
-    ax.set_xlim(0, months * 1.38)
+    ax.set_xlim(0, months * 1.48)
     ax.set_ylim(0, top * 1.08 or 1)
     _ends(ax, ends, months, top, decision)
     back = decision.payback_months()
@@ -100,7 +95,6 @@ def cumulative_figure(decision: Decision) -> str:
     ax.set_xticks(range(0, months + 1, step))
     _dollars(ax, "y")
     ax.set_xlabel("months from the start", loc="left")
-    ax.set_ylabel("USD paid, present value")
     said = "; ".join(f"{e.option} {usd(end)}" for end, e in sorted(ends, key=lambda one: one[0]))
     told = f". The choice pays back in {duration(back)}" if back else ""
     return svg(figure, f"Cost added up over {months} months: {said}{told}", "cumulative")
@@ -110,7 +104,7 @@ def latency_figure(decision: Decision) -> str:
     """Median to 95th percentile of each option's answer times, against the objective where one is set."""
     what, percentile, limit = _objective(decision)
     options = [e for e in decision.options.values() if not e.unpriced][::-1]
-    figure, ax = axes_of(HALF, PAIR_HEIGHT, left=1.5, bottom=0.48, top=0.3)
+    figure, ax = axes_of(WIDTH, HEIGHT, left=1.42, bottom=0.48, top=0.3)
     said, known = [], [limit] if limit else []
     unit = "ms" if what == "tpot" else "s"
     for place, e in enumerate(options):
@@ -132,8 +126,9 @@ def latency_figure(decision: Decision) -> str:
         where = low / 1.45 if tail is None else tail * 1.13
         words = "unknown" if tail is None else f"{tail:.3g}"
         ax.text(where, place, words, va="center", fontsize=SMALL, color=GREY if tail is None else INK)
+        ax.texts[-1].set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 1})
     if limit is not None:
-        ax.axvline(limit, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=0)
+        ax.axvline(limit, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=0.5)
         ax.text(limit, len(options) - 0.42, f"limit {limit:.3g} {unit}", ha="center", va="bottom", fontsize=SMALL)
         ax.texts[-1].set_color(INK)
     ax.set_yticks(range(len(options)), [e.option for e in options])
@@ -180,9 +175,15 @@ def _ends(ax: Axes, ends: list[tuple[float, Estimate]], months: int, top: float,
         ax.text(months * 1.03, height, e.option, va="center", fontsize=SMALL, color=INK, fontweight=weight)
 
 
+def _above(ax: Axes, place: int, words: str, *, bold: bool = False) -> None:
+    """Words above a bar, where they have the whole width."""
+    weight = "bold" if bold else "normal"
+    ax.text(0, place + 0.28, words, va="bottom", fontsize=SMALL, color=INK, fontweight=weight)
+
+
 def _dollars(ax: Axes, which: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_locator(MaxNLocator(5))
-    axis.set_major_formatter(lambda value, _: usd(value))
+    axis.set_major_formatter(lambda value, _: usd(value) if value else "$0")

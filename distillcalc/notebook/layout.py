@@ -15,7 +15,14 @@ from distillcalc.notebook.style import Theme, css
 from distillcalc.notebook.view import View, heading
 
 OWN = "own"  # in the list of presets: what is none of them
-TALLEST_LIST_PX = 340  # gates and notes scroll beyond it, so that what stands below does not jump
+_POINT = "Point at a number, or reach it with Tab, to see where it comes from; amber: a price older than 30 days."
+# Parts of fixed height, so that what stands below does not jump: their label and height [px].
+SCROLLING = {
+    "mind_html": ("What would change my mind", 300),
+    "rules_html": ("The article's rule of thumb", 112),
+    "gates_html": ("Conditions and their sources", 340),
+    "notes_html": ("Before you act", 340),
+}
 
 # ipywidgets gives a slider's handle no name and shows screen readers the exponent of a logarithmic one. Where the page
 # runs this, the handle is called after its number box; where it does not, the box remains.
@@ -62,8 +69,8 @@ class Parts:
         self.save = _button("Save", "Save the scenario under this name")
         self.pin = _button("Pin as A", "Pin this scenario as A, and compare what you move with it", "110px")
         self.reset = _button("Start over", "Take back everything that was moved", "110px")
-        self.said = _html("")
-        self.verdict, self.error, self.difference = _html(""), _html(""), _html("")
+        self.said = _html(note_html(""))
+        self.verdict, self.difference = _html(""), _html("")
         self.monthly, self.options = _html(""), _html("")
         self.cumulative, self.latency = _html(""), _html("")
         self.mind, self.rules, self.gates, self.notes = _html(""), _html(""), _html(""), _html("")
@@ -71,76 +78,71 @@ class Parts:
         self.results = _column(
             [
                 self.difference,
-                _html(heading("What every option costs a month")),
-                self.monthly,
                 _row(
                     [
-                        _column([_html(heading("Added up, with the break-even")), self.cumulative], "1 1 340px"),
-                        _column([_html(heading("How fast it answers")), self.latency], "1 1 340px"),
+                        _cell("What every option costs a month", self.monthly),
+                        _cell("Added up: USD paid, present value", self.cumulative),
+                        _cell("How fast it answers", self.latency),
+                        _cell("What would change my mind", self.mind),
+                        _cell("The article’s rule of thumb", self.rules, "1 1 100%"),
                     ]
                 ),
             ],
-            "4 1 460px",
+            "4 1 440px",
         )
-        self.results.add_class("dc-results")
-        self.below = _column(
+        self.options_part = _column(
             [
                 _html(heading("Every option, number by number")),
-                _html('<p class="dc-note">Point at a number, or reach it with Tab, to see where it comes from.</p>'),
+                _html(f'<p class="dc-note">{_POINT}</p>'),
                 self.options,
-                _row(
-                    [
-                        _column([_html(heading("What would change my mind")), self.mind], "1 1 360px"),
-                        _column([_html(heading("The article’s rule of thumb")), self.rules], "1 1 360px"),
-                    ]
-                ),
-                _html(heading("Conditions, and where they come from")),
-                self.gates,
-                _html(heading("Before you act")),
-                self.notes,
             ],
             "1 1 100%",
+        )
+        self.below = _row(
+            [
+                _cell("Conditions, and where they come from", self.gates, "2 1 480px"),
+                _cell("Before you act", self.notes),
+            ]
         )
         self.controls = _column(self._grouped(), "1 1 270px")
         self.controls.layout.max_width = "420px"
 
     def everything(self) -> list[widgets.Widget]:
         """The panel's children from top to bottom."""
-        top = _row([self.preset, self.reset, self.pin, self.upload, self.path, self.load, self.save, self.download])
+        top = _row([self.preset, self.reset, self.pin, self.upload])
         top.layout.align_items = "center"
         names = _html(f'<style onload="{escape(_NAME_HANDLES)}">.dc-named {{}}</style>')
-        last = _column([_html(heading("The same in Python")), self.code], "1 1 100%")
+        files = _row([self.path, self.save, self.load, self.download])
+        files.layout.align_items = "center"
+        last = _column([_html(heading("Keep it: as Python, as a file")), self.code, files], "1 1 100%")
         return [
             self.style,
             top,
             self.said,
             self.verdict,
-            self.error,
             _row([self.controls, self.results]),
+            self.options_part,
             self.below,
             last,
             names,
         ]
 
-    def dim(self, dimmed: bool) -> None:
-        """Show the results as old ones, or as what holds."""
-        for part in (self.results, self.below):
-            (part.add_class if dimmed else part.remove_class)("dc-dim")
-
-    def show(self, view: View) -> None:
-        """Assign what differs; a widget whose value stays is not touched."""
-        for part, value in (
-            (self.verdict, view.verdict_html),
-            (self.difference, view.difference_html),
-            (self.monthly, view.monthly_svg),
-            (self.options, view.options_html),
-            (self.cumulative, view.cumulative_svg),
-            (self.latency, view.latency_svg),
-            (self.mind, view.mind_html),
-            (self.rules, view.rules_html),
-            (self.gates, scrolling(view.gates_html, "Conditions and their sources")),
-            (self.notes, view.notes_html),
+    def dim(self, *, first: bool | None = None, rest: bool | None = None) -> None:
+        """Show the results as old ones, or as what holds; None leaves them as they are."""
+        for dimmed, parts in (
+            (first, (self.difference, self.monthly, self.cumulative, self.latency, self.options, self.gates)),
+            (rest, (self.mind, self.rules, self.notes)),
         ):
+            for part in parts:
+                if dimmed is not None:
+                    (part.add_class if dimmed else part.remove_class)("dc-dim")
+
+    def show(self, view: View, parts: tuple[str, ...]) -> None:
+        """Assign the parts of a view that differ; a widget whose value stays is not touched."""
+        for name in parts:
+            part, value = getattr(self, name.rpartition("_")[0]), getattr(view, name)
+            if name in SCROLLING:
+                value = scrolling(value, *SCROLLING[name])
             if part.value != value:
                 part.value = value
 
@@ -169,21 +171,25 @@ class Parts:
         return found
 
 
+def _cell(title: str, part: widgets.Widget, flex: str = "1 1 400px") -> widgets.VBox:
+    return _column([_html(heading(title)), part], flex)
+
+
 def error_html(said: str) -> str:
-    """What is wrong, as a block; nothing where nothing is."""
-    return f'<div class="dc-error" role="alert">{escape(said)}</div>' if said else ""
+    """What is wrong, in place of the line that tells what was done."""
+    return f'<div class="dc-said dc-error" role="alert">{escape(said)}</div>'
 
 
 def note_html(said: str) -> str:
     """A line that tells what was just done."""
-    return f'<div class="dc-note" role="status">{escape(said)}</div>'
+    return f'<div class="dc-said dc-note" role="status">{escape(said)}</div>'
 
 
-def scrolling(inner: str, label: str) -> str:
+def scrolling(inner: str, label: str, height_px: int) -> str:
     """A part of fixed height that scrolls, by keyboard too."""
     return (
         f'<div class="dc-scroll" tabindex="0" role="region" aria-label="{escape(label)}" '
-        f'style="height:{TALLEST_LIST_PX}px">{inner}</div>'
+        f'style="height:{height_px}px">{inner}</div>'
     )
 
 

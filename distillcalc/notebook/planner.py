@@ -6,7 +6,9 @@ the verdict by closed form at once; the rest is dimmed, and follows when the sli
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +24,19 @@ from distillcalc.notebook.later import Later, Wanted
 from distillcalc.notebook.layout import OWN, Parts, error_html, note_html
 from distillcalc.notebook.presets import PRESETS, opened, preset
 from distillcalc.notebook.style import Theme
-from distillcalc.notebook.view import View, of_decision, quick, render, verdict_html
+from distillcalc.notebook.view import FIRST, REST, View, quick, render, verdict_html
 from distillcalc.workload.files import parse_toml, samples, scenario_toml
 from distillcalc.workload.scenario import Scenario
 
 if TYPE_CHECKING:
     from distillcalc.decide.decision import Decision
+    from distillcalc.estimate.context import Fidelity
 
 QUIET_S = 0.3  # after the last step of a slider, before the full view is made [s]
+STILL_S = 0.8  # after that view, before its fleets are simulated, which takes a second or two [s]
+FIDELITIES: tuple[Fidelity, ...] = ("closed_form", "simulated")
+
+_Made = tuple[View, tuple[str, ...]]  # a view, and which of its parts are there
 
 
 def panel(
@@ -76,12 +83,12 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self._scenario = self._base
         self._pinned: Decision | None = None
         self._pinned_address: str | None = None
-        self._view = View(self._base, "", "none")
+        self._view = View(self._base)
         self._message = ""
-        self._setting = False
+        self._setting = self._touched = False  # a panel that nobody touched leaves nothing behind
         self._place = remembering.place_of(self._start) if remember else None
         self._parts = Parts(theme, self._on_move)
-        self._later: Later[Scenario, View] = Later(QUIET_S, self._work, self._show, self._failed)
+        self._later: Later[Scenario, _Made] = Later(QUIET_S, self._work, self._take, self._failed)
         super().__init__(self._parts.everything(), layout=widgets.Layout(width="100%"))
         self.add_class("dc-panel")
         self._recall()
@@ -138,7 +145,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             If there is no such scenario.
         """
         self._start, self._base = _starting_point(scenario)
-        self._moved = {}
+        self._moved, self._touched = {}, True
         self._changed(show_controls=True)
 
     def start_over(self) -> None:
@@ -148,7 +155,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def pin(self) -> None:
         """Pin the scenario as A; from now on the difference to it is shown."""
-        self._pinned = self.view.decision
+        self._pinned, self._touched = self.view.decision, True
         self._pinned_address = self._address()
         self._pinning("Pinned as A. Move a slider to explore B.")
 
@@ -220,7 +227,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def settle(self) -> None:
         """Make the full view now instead of after a while; by closed form."""
         self._later.give_up()
-        self._show(self._rendered(self._scenario, "closed_form"))
+        self._take((self._rendered(self._scenario), (*FIRST, *REST)))
 
     def _on_move(self, name: str, value: float) -> None:
         self._moved[name] = value
@@ -277,45 +284,50 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self._right()
         before = self._view
         tone = found.tone
-        if tone == "clear" and before.tone == "unsure" and before.decision is not None:
-            tone = "unsure" if before.decision.recommendation == found.recommendation else tone
+        if tone == "clear" and before.recommendation == found.recommendation:
+            tone = before.tone  # the odds of what is shown hold until they are drawn again
         self._parts.verdict.value = verdict_html(found.verdict, tone, "by formula, at medians; the rest follows")
-        self._parts.dim(True)
-        self._keep()
+        self._parts.dim(first=True, rest=True)
         self._later.ask(self._scenario)
 
-    def _work(self, scenario: Scenario, wanted: Wanted) -> Iterator[View]:
-        """The full view by closed form, then with its fleets simulated; given up between its parts."""
-        for fidelity in ("closed_form", "simulated") if self._simulate else ("closed_form",):
-            decision = recommend(scenario, catalog=self._catalog, fidelity=fidelity, draws=PREVIEW_DRAWS)
-            for part in ("tipping_points", "break_even", "rules", "opportunity"):
-                if not wanted():
-                    return
-                getattr(decision, part)
-            if decision.recommendation is not None:
-                _ = decision.uncertainty.probability_best
-            if not wanted():
+    def _work(self, scenario: Scenario, wanted: Wanted) -> Iterator[_Made]:
+        """What is quickly made of the view, then the rest, then all of it with its fleets simulated.
+
+        Given up between any two parts once something newer is asked for.
+        """
+        for fidelity in FIDELITIES if self._simulate else FIDELITIES[:1]:
+            if fidelity == "simulated" and not _quiet(wanted):
                 return
-            yield of_decision(decision, theme=self._theme, pinned=self._pinned)
-
-    def _rendered(self, scenario: Scenario, fidelity: Any) -> View:
-        if self._pinned is None:
-            return render(scenario, theme=self._theme, catalog=self._catalog, fidelity=fidelity)
-        try:
             decision = recommend(scenario, catalog=self._catalog, fidelity=fidelity, draws=PREVIEW_DRAWS)
-            return of_decision(decision, theme=self._theme, pinned=self._pinned)
-        except DistillcalcError as error:
-            return View(scenario, "", "none", theme=self._theme, error=str(error))
+            view = View(scenario, decision, self._pinned, self._theme)
+            for parts in (FIRST, REST):
+                for part in parts:
+                    if not wanted():
+                        return
+                    getattr(view, part)
+                yield view, parts
 
-    def _show(self, view: View) -> None:
+    def _rendered(self, scenario: Scenario) -> View:
+        view = render(scenario, theme=self._theme, catalog=self._catalog)
+        return view if view.error or self._pinned is None else replace(view, pinned=self._pinned)
+
+    def _take(self, made: _Made) -> None:
+        """Show the parts of a view that were made."""
+        view, parts = made
         if view.error:
             self._wrong(view.error)
             return
         self._view = view
         self._right()
-        self._parts.show(view)
-        self._parts.show_code(as_python(view.scenario), scenario_toml(view.scenario))
-        self._parts.dim(False)
+        self._parts.show(view, parts)
+        self._parts.dim(first=False if FIRST[0] in parts else None, rest=False if REST[0] in parts else None)
+        if FIRST[0] in parts:
+            self._parts.show_code(as_python(view.scenario), scenario_toml(view.scenario))
+            self._keep()
+            self._show(view)
+
+    def _show(self, view: View) -> None:
+        """A view is shown: for panels that show it in another place as well."""
 
     def _failed(self, error: Exception) -> None:
         self._wrong(
@@ -328,14 +340,14 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         """Say what is wrong, and leave the last good result dimmed."""
         self._later.give_up()
         self._message = said
-        self._parts.error.value = error_html(said)
-        self._parts.dim(True)
+        self._parts.said.value = error_html(said)
+        self._parts.dim(first=True, rest=True)
         self._parts.verdict.add_class("dc-dim")
 
     def _right(self) -> None:
         if self._message:
             self._message = ""
-            self._parts.error.value = ""
+            self._say("")
         self._parts.verdict.remove_class("dc-dim")
 
     def _say(self, said: str) -> None:
@@ -343,7 +355,6 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def _pinning(self, said: str) -> None:
         self._parts.pin.description = "Unpin A" if self._pinned is not None else "Pin as A"
-        self._keep()
         self.settle()
         self._say(said)
 
@@ -378,8 +389,9 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         return address.packed(self._start if self._start != OWN else self._base, self._moved, most=None)
 
     def _keep(self) -> None:
-        if self._place is None:
+        if self._place is None or (not self._moved and not self._touched):
             return
+        self._touched = True
         try:
             remembering.remember(remembering.Remembered(self._address(), self._pinned_address), self._place)
         except DistillcalcError as error:
@@ -394,6 +406,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             kept = remembering.recall(self._place)
             if kept is None:
                 return
+            self._touched = True
             start, values = address.unpacked(kept.now, most=None)
             if kept.pinned is not None:
                 at, pinned = address.unpacked(kept.pinned, most=None)
@@ -415,3 +428,11 @@ def _starting_point(start: str | Path | Scenario) -> tuple[str, Scenario]:
     scenario = opened(start)
     named = isinstance(start, str) and (start in PRESETS or start in samples())
     return (str(start) if named else OWN), scenario
+
+
+def _quiet(wanted: Wanted) -> bool:
+    """Wait a while; whether it is still wanted then."""
+    end = time.monotonic() + STILL_S
+    while wanted() and time.monotonic() < end:
+        time.sleep(0.05)
+    return wanted()

@@ -12,7 +12,6 @@ from html import escape
 
 import ipywidgets as widgets
 
-from distillcalc.decide.words import count
 from distillcalc.notebook.controls import Control
 
 DIGITS = 3  # a slider moves in numbers of three digits: nobody plans with more
@@ -99,6 +98,8 @@ class Slider:
         if self._silent:
             return
         control = self.control
+        if self._place_of(change["new"]) == self._place_of(self._where()):
+            return  # a page that has drawn the slider tells its place again, in steps
         raw = change["new"] if control.log else change["new"] / control.scale
         value = _rounded(raw)
         if control.whole:
@@ -114,12 +115,21 @@ class Slider:
             shown = float(f"{value * control.scale:.12g}")
             if self.number.value != shown:
                 self.number.value = shown
-            place = min(max(value, control.low), control.high)
             if not moved:
-                self.handle.value = place if control.log else place * control.scale
+                self.handle.value = self._where()
         finally:
             self._silent = False
         self._say("")
+
+    def _where(self) -> float:
+        """The slider's value for the control's."""
+        place = min(max(self.value, self.control.low), self.control.high)
+        return place if self.control.log else place * self.control.scale
+
+    def _place_of(self, at: float) -> int:
+        """Which step of the slider a value of it is."""
+        low = math.log10(self.control.low) if self.control.log else self.control.low * self.control.scale
+        return round(((math.log10(at) if self.control.log else at) - low) / self.control.step)
 
     def _say(self, told: str) -> None:
         control, value = self.control, self.value
@@ -139,7 +149,8 @@ class Slider:
         return f"{self._shown(low)} to {self._shown(high)}"
 
     def _shown(self, value: float) -> str:
-        return count(value * self.control.scale)
+        shown = value * self.control.scale
+        return f"{shown:,.0f}" if abs(shown) >= 1_000 else f"{shown:g}"
 
 
 def _rounded(value: float) -> float:

@@ -22,7 +22,7 @@ Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
 
 FONT_PX = 12.0  # of the text in a picture, at the width that it is drawn for
-WIDE, HALF = 7.6, 5.2  # inches that a picture is drawn for
+WIDTH, HEIGHT = 4.7, 3.3  # inches that a picture is drawn for
 _INK, _GREY, _LINE, _PAPER, _AMBER = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"  # stand for what a theme has
 _VARIABLES = {
     _INK: "var(--dc-ink)",
@@ -77,27 +77,37 @@ _RULES = """
 .dc-panel textarea:focus-visible, .dc-panel .noUi-handle:focus-visible, .dc-panel [tabindex]:focus-visible {
   outline: 2px solid var(--dc-link); outline-offset: 2px; }
 .dc-verdict { border-left: 6px solid var(--dc-good); background: var(--dc-good-back); padding: 10px 14px;
-  border-radius: 4px; min-height: 92px; box-sizing: border-box; }
-.dc-verdict b { display: block; font-size: 19px; line-height: 1.3; font-weight: 650; }
+  border-radius: 4px; height: 120px; overflow: auto; box-sizing: border-box; }
+.dc-verdict b { display: block; font-size: 19px; line-height: 1.25; font-weight: 650; margin-bottom: 4px; }
 .dc-verdict.dc-unsure { border-color: var(--dc-amber); background: var(--dc-amber-back); }
 .dc-verdict.dc-none { border-color: var(--dc-bad); background: var(--dc-bad-back); }
 .dc-tag { display: inline-block; font-size: 12px; font-weight: 600; border: 1px solid currentColor; border-radius: 9px;
   padding: 0 8px; margin-right: 8px; white-space: nowrap; }
 .dc-dim { opacity: 0.45; transition: opacity 0.15s; }
-.dc-error { border-left: 6px solid var(--dc-bad); background: var(--dc-bad-back); padding: 6px 12px; margin-top: 6px;
-  border-radius: 4px; white-space: pre-wrap; }
-.dc-note { color: var(--dc-grey); font-size: 12px; min-height: 17px; line-height: 1.35; }
+.dc-panel .dc-said { min-height: 40px; max-height: 64px; overflow: auto; box-sizing: border-box; padding: 4px 0; }
+.dc-panel .dc-error { border-left: 6px solid var(--dc-bad); background: var(--dc-bad-back); padding: 4px 12px;
+  border-radius: 4px; white-space: pre-wrap; font-size: 13px; line-height: 1.3; }
+.dc-note { color: var(--dc-grey); font-size: 12px; line-height: 1.25; }
+.dc-control .dc-note { min-height: 15px; }
+.dc-panel .dc-handle { height: 20px; margin: 0; }
+.dc-panel .dc-number { height: auto; min-height: 26px; margin: 0; }
+.dc-panel .dc-number > input { height: 26px; }
 .dc-note.dc-amber, .dc-amber { color: var(--dc-amber); }
 .dc-panel table.dc { border-collapse: collapse; width: 100%; font-size: 13px; background: transparent; }
 .dc-panel table.dc th { text-align: left; font-weight: 600; color: var(--dc-grey); padding: 3px 8px;
   border-bottom: 1px solid var(--dc-line); vertical-align: bottom; background: transparent; }
 .dc-panel table.dc td { padding: 4px 8px; border-bottom: 1px solid var(--dc-line); vertical-align: top;
   text-align: left; background: transparent; color: var(--dc-ink); white-space: normal; overflow-wrap: anywhere; }
-.dc-panel table.dc .r { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.dc-panel table.dc td.r { white-space: nowrap; }
+.dc-panel table.dc .r { text-align: right; font-variant-numeric: tabular-nums; }
 .dc-panel table.dc tr.dc-best td { font-weight: 650; background: var(--dc-raised); }
 .dc-panel table.dc tr.dc-out td { color: var(--dc-grey); }
 .dc-swatch { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 6px; }
 .dc-sub { display: block; font-weight: 400; font-size: 12px; color: var(--dc-grey); }
+.dc-panel table.dc td.dc-name { width: 40%; min-width: 210px; max-width: 0; }
+.dc-clip { display: block; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.dc-n.dc-why { display: block; border-bottom: 0; font-size: 12px; font-weight: 400; }
+.dc-n.dc-why > .dc-tip { left: 0; right: auto; }
 .dc-n { position: relative; cursor: help; border-bottom: 1px dotted var(--dc-grey); }
 .dc-n.dc-old { border-bottom: 2px solid var(--dc-amber); color: var(--dc-amber); }
 .dc-n > .dc-tip { position: absolute; visibility: hidden; z-index: 20; top: 1.7em; right: 0;
@@ -119,7 +129,7 @@ _RULES = """
 .dc-panel .dc-number > label { width: auto; flex: 1 1 auto; text-align: left; font-size: 13px; white-space: normal;
   line-height: 1.2; height: auto; overflow: visible; }
 .dc-panel .dc-number > input { flex: 0 0 104px; width: 104px; }
-.dc-panel input, .dc-panel select, .dc-panel textarea { color: var(--dc-ink); background: var(--dc-paper);
+.dc-panel input, .dc-panel select, .dc-panel textarea { color: var(--dc-ink); background-color: var(--dc-paper);
   border: 1px solid var(--dc-grey); }
 .dc-panel .jupyter-button { color: var(--dc-ink); background: var(--dc-raised); border: 1px solid var(--dc-grey);
   border-radius: 3px; }
@@ -202,9 +212,12 @@ def svg(figure: Figure, said: str, salt: str) -> str:
     salt : tells its inner names from those of the other pictures on the page.
     """
     import matplotlib as mpl
+    from matplotlib.text import Text
 
+    for words in figure.findobj(Text):
+        words.set_parse_math(False)  # a dollar is a dollar
     out = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
     text = text[text.index("<svg") :]

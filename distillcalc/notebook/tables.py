@@ -69,21 +69,17 @@ def told(shown: str, sources: Iterable[str], *, old: bool = False) -> str:
 
 def options_table(decision: Decision, today: date) -> str:
     """Every option: what it costs, how fast and how good it is, each number with its sources."""
-    heads = ("option", "once", "month 1", "per 1,000 requests", "over the horizon", "E2E p95", "quality", "why not")
+    heads = ("option", "once", "month 1", "per 1,000 requests", "over the horizon", "E2E p95", "quality")
     rows = []
     for e in ordered(decision.options, decision.recommendation):
         mark = "dc-best" if e.option == decision.recommendation else ("" if _ORDER[e.status] == 0 else "dc-out")
         name = (
-            f'<span class="dc-swatch" style="background:{colour(e.option)}"></span>{escape(title(e.option))}'
-            f'<span class="dc-sub">{escape(e.label)}</span>'
+            f'<span class="dc-clip"><span class="dc-swatch" style="background:{colour(e.option)}"></span>'
+            f'{escape(title(e.option))}</span><span class="dc-sub dc-clip">{escape(e.label)}</span>'
+            f"{_clipped(_shortly(decision, e))}"
         )
-        cells = _numbers(e, today)
-        why = escape(_shortly(decision, e))
-        rows.append(
-            f'<tr class="{mark}"><td>{name}</td>'
-            + "".join(f'<td class="r">{c}</td>' for c in cells)
-            + f"<td>{why}</td></tr>"
-        )
+        cells = "".join(f'<td class="r">{cell}</td>' for cell in _numbers(e, today))
+        rows.append(f'<tr class="{mark}"><td class="dc-name">{name}</td>{cells}</tr>')
     head = "".join(f'<th scope="col"{_right(i)}>{escape(text)}</th>' for i, text in enumerate(heads))
     return f'<table class="dc"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
@@ -128,6 +124,15 @@ def _is_old(e: Estimate, items: Iterable[str], today: date) -> bool:
 def is_old(origin: Provenance, today: date) -> bool:
     """Whether a source was last read more than thirty days ago."""
     return origin.checked is not None and today - origin.checked > OLD
+
+
+def _clipped(words: str) -> str:
+    """Words on one line, so that no row grows; all of them when they are pointed at or focused."""
+    shown = escape(words)
+    return (
+        f'<span class="dc-n dc-why" tabindex="0"><span class="dc-clip">{shown}</span>'
+        f'<span class="dc-tip" role="tooltip">{shown}</span></span>'
+    )
 
 
 def _shortly(decision: Decision, e: Estimate) -> str:

@@ -1,7 +1,8 @@
 """Where the verdict turns with the volume, cheaply enough for every step of a slider.
 
 :func:`distillcalc.decide.tipping.tipping_points` searches every input; this asks the same table about one input, on a
-grid that holds the scenario itself, so that the answer and the grid cost one evaluation.
+grid that holds the scenario itself, so that the answer and the grid cost one evaluation. Between two volumes of the
+grid, which are 15% apart, only the two options that win there are looked at.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def evaluated(scenario: Scenario, catalog: Catalog) -> tuple[Block, Table]:
     return block, table_of([block])
 
 
-def turns(scenario: Scenario, catalog: Catalog, table: Table) -> list[Turn]:
-    """The nearest turn below and above the scenario's own volume, the nearer one (by its factor) first.
+def nearest_turn(scenario: Scenario, catalog: Catalog, table: Table) -> Turn | None:
+    """The nearest volume (by its factor) at which another option is recommended; None where none does.
 
     Parameters
     ----------
@@ -64,21 +65,28 @@ def turns(scenario: Scenario, catalog: Catalog, table: Table) -> list[Turn]:
     own = scenario.workload.requests_per_day
     grid = np.geomspace(*VOLUMES, SCAN)
     different = np.flatnonzero(table.best[1:] != table.best[0])
+    if not different.size:
+        return None
     place = int(np.searchsorted(grid, own))
     below, above = different[different < place][-1:], different[different >= place][:1]
-    ends = [(float(grid[min(at[0] + 1, SCAN - 1)]), float(grid[at[0]]), False) for at in (below,) if at.size]
-    ends += [(float(grid[max(at[0] - 1, 0)]), float(grid[at[0]]), True) for at in (above,) if at.size]
-    ends = [(max(k, own) if up else min(k, own), flips, up) for k, flips, up in ends]
-    return [_located(scenario, catalog, table, keeps, flips, above=up) for keeps, flips, up in ends]
+    # Each end: the last volume of the grid that keeps the verdict, the first that turns it, and to what.
+    ends = [(min(float(grid[min(at + 1, SCAN - 1)]), own), float(grid[at]), table.option(at + 1)) for at in below]
+    ends += [(max(float(grid[max(at - 1, 0)]), own), float(grid[at]), table.option(at + 1)) for at in above]
+    ends.sort(key=lambda end: abs(float(np.log(end[0] / own))))
+    near = [end for end in ends if abs(np.log(end[0] / own)) <= abs(np.log(ends[0][1] / own))]
+    found = [_located(scenario, catalog, table.option(0), to, keeps, flips) for keeps, flips, to in near]
+    return min(found, key=lambda turn: abs(float(np.log(turn.requests_per_day / own))))
 
 
-def _located(scenario: Scenario, catalog: Catalog, table: Table, keeps: float, flips: float, *, above: bool) -> Turn:
-    here = table.best[0]
-    to: str | None = None
+def _located(
+    scenario: Scenario, catalog: Catalog, here: str | None, to: str | None, keeps: float, flips: float
+) -> Turn:
+    """The turn between a volume that keeps the verdict and one that turns it, narrowed down among these two options."""
+    above = flips > keeps
+    options = [name for name in (here, to) if name is not None]
     for _ in range(ROUNDS):
         volumes = np.geomspace(keeps, flips, ZOOM)
-        best = compare(scenario, catalog, {"requests_per_day": volumes}, table.options).best
-        at = max(int(np.argmax(best != here)), 1)
+        found = compare(scenario, catalog, {"requests_per_day": volumes}, options)
+        at = next((i for i in range(1, ZOOM) if found.option(i) != here), ZOOM - 1)
         keeps, flips = float(volumes[at - 1]), float(volumes[at])
-        to = table.options[best[at]] if best[at] >= 0 else None
     return Turn(flips, to, above)

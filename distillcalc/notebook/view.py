@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +23,7 @@ from distillcalc.errors import DistillcalcError
 from distillcalc.notebook import figures, tables
 from distillcalc.notebook.controls import at_medians
 from distillcalc.notebook.style import Theme, css
-from distillcalc.notebook.turning import Turn, evaluated, turns
+from distillcalc.notebook.turning import Turn, evaluated, nearest_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 
 Tone = Literal["clear", "unsure", "none"]
 SURE = 0.75  # a choice that is best in fewer of the draws is amber
+# The parts of a view: those that are quickly made, and those that search for where the decision changes.
+FIRST = (
+    "verdict_html",
+    "difference_html",
+    "monthly_svg",
+    "cumulative_svg",
+    "latency_svg",
+    "options_html",
+    "gates_html",
+)
+REST = ("mind_html", "rules_html", "notes_html")
 
 
 @dataclass(frozen=True)
@@ -62,37 +74,127 @@ class Quick:
 
 @dataclass(frozen=True)
 class View:
-    """Everything about one scenario, to be shown.
+    """Everything about one scenario, to be shown; each part is made when it is first read.
 
     Parameters
     ----------
     scenario : what was asked.
-    verdict, tone : as of :class:`Quick`; the tone is unsure as well where the choice is seldom the best.
-    sure : how sure that is, in one sentence.
     decision : the numbers behind it; None where the scenario cannot be right.
-    verdict_html, options_html, gates_html, mind_html, rules_html, notes_html, difference_html : fragments of HTML;
-        ``mind`` is what would change the verdict, ``difference`` is empty without a pinned scenario.
-    monthly_svg, cumulative_svg, latency_svg : pictures, as HTML that follows the theme.
+    pinned : the decision to show the difference to.
+    theme : "light" or "dark", of :meth:`to_html`; None follows the page.
+    today : the day by which prices are old.
     error : what is wrong with the scenario, as a sentence; all else is empty then.
     """
 
     scenario: Scenario
-    verdict: str
-    tone: Tone
-    sure: str = ""
     decision: Decision | None = field(default=None, repr=False)
-    verdict_html: str = field(default="", repr=False)
-    options_html: str = field(default="", repr=False)
-    gates_html: str = field(default="", repr=False)
-    mind_html: str = field(default="", repr=False)
-    rules_html: str = field(default="", repr=False)
-    notes_html: str = field(default="", repr=False)
-    difference_html: str = field(default="", repr=False)
-    monthly_svg: str = field(default="", repr=False)
-    cumulative_svg: str = field(default="", repr=False)
-    latency_svg: str = field(default="", repr=False)
+    pinned: Decision | None = field(default=None, repr=False)
     theme: Theme | None = field(default=None, repr=False)
+    today: date | None = field(default=None, repr=False)
     error: str = ""
+
+    @property
+    def recommendation(self) -> str | None:
+        """Id of the recommended option; None where none passes."""
+        return self.decision.recommendation if self.decision else None
+
+    @cached_property
+    def verdict(self) -> str:
+        """One sentence: what to choose, its break-even, and the volume at which the verdict turns."""
+        decision = self.decision
+        if decision is None:
+            return ""
+        said = verdict_words(decision.options, decision.recommendation, self._turn, decision.scenario)
+        if decision.recommendation is None and decision.relaxations:
+            said += f" The cheapest way on: {decision.relaxations[0]}."
+        return said
+
+    @cached_property
+    def chance(self) -> float:
+        """Share of the draws in which the recommended option is the cheapest that passes."""
+        if self.decision is None or self.recommendation is None:
+            return 0.0
+        return self.decision.uncertainty.probability_best.get(self.recommendation, 0.0)
+
+    @cached_property
+    def tone(self) -> Tone:
+        """clear, unsure (a condition is open, or it is seldom the best) or none."""
+        if self.decision is None or self.recommendation is None:
+            return "none"
+        return "clear" if self.decision.status == "feasible" and self.chance >= SURE else "unsure"
+
+    @cached_property
+    def sure(self) -> str:
+        """How sure the verdict is, and what must still be found out."""
+        decision = self.decision
+        if decision is None or self.recommendation is None:
+            return ""
+        how = "fleets simulated" if decision.block.context.fidelity == "simulated" else "fleets sized by formula"
+        said = f"best in {self.chance:.0%} of {decision.uncertainty.draws:,} draws; {how}"
+        return "; ".join([said, *decision.conditions])
+
+    @cached_property
+    def verdict_html(self) -> str:
+        """The verdict as a block."""
+        return verdict_html(self.error or self.verdict, self.tone, self.sure)
+
+    @cached_property
+    def difference_html(self) -> str:
+        """What changed since the pinned scenario; empty without one."""
+        if self.pinned is None or self.decision is None:
+            return ""
+        return tables.difference_table(self.pinned, self.decision)
+
+    @cached_property
+    def options_html(self) -> str:
+        """Every option, each number with its sources."""
+        return tables.options_table(self.decision, self.today or date.today()) if self.decision else ""
+
+    @cached_property
+    def gates_html(self) -> str:
+        """Every hard condition, with its source."""
+        return tables.gates_table(self.decision) if self.decision else ""
+
+    @cached_property
+    def mind_html(self) -> str:
+        """What would change the verdict, nearest first."""
+        return tables.reasons_to_change(self.decision.tipping_points) if self.decision else ""
+
+    @cached_property
+    def rules_html(self) -> str:
+        """The article's rules of thumb beside what was computed."""
+        return tables.rules_list(self.decision) if self.decision else ""
+
+    @cached_property
+    def notes_html(self) -> str:
+        """What else to know before acting."""
+        return tables.notes_list(self.decision) if self.decision else ""
+
+    @cached_property
+    def monthly_svg(self) -> str:
+        """A picture of what every option costs a month, as HTML that follows the theme."""
+        return figures.monthly_figure(self.decision) if self.decision else ""
+
+    @cached_property
+    def cumulative_svg(self) -> str:
+        """A picture of what has been paid by each month, with the break-even."""
+        return figures.cumulative_figure(self.decision) if self.decision else ""
+
+    @cached_property
+    def latency_svg(self) -> str:
+        """A picture of the answer times against the objective."""
+        return figures.latency_figure(self.decision) if self.decision else ""
+
+    @cached_property
+    def _turn(self) -> Turn | None:
+        """Where the verdict turns with the volume; None where the medians already say another."""
+        if self.decision is None:
+            return None
+        point = at_medians(self.decision.scenario)
+        _, table = evaluated(point, self.decision.catalog)
+        if table.option(0) != self.recommendation or self.recommendation is None:
+            return Turn(float("nan"), table.option(0), above=False)
+        return nearest_turn(point, self.decision.catalog, table)
 
     def to_html(self) -> str:
         """All of it as one block, for a place without widgets."""
@@ -141,10 +243,10 @@ def quick(scenario: Scenario, catalog: Catalog | None = None) -> Quick:
         block, table = evaluated(point, known)
         options = Estimates(block)
         best = table.option(0)
-        turning = turns(point, known, table) if best is not None else []
+        turn = nearest_turn(point, known, table) if best is not None else None
         monthly = {name: float(e.monthly_total_usd[0]) for name, e in options.items() if priced(e)}
         tone: Tone = "none" if best is None else "clear" if options[best].status == "feasible" else "unsure"
-        return Quick(verdict_words(options, best, turning, point), tone, best, monthly)
+        return Quick(verdict_words(options, best, turn, point), tone, best, monthly)
     except DistillcalcError as error:
         return Quick("", "none", error=str(error))
 
@@ -179,64 +281,22 @@ def render(
         known = catalog or Catalog.load()
         decision = recommend(scenario, catalog=known, fidelity=fidelity, draws=draws)
         before = recommend(pinned, catalog=known, draws=draws) if pinned is not None else None
-        return of_decision(decision, theme=theme, pinned=before, today=today)
+        view = View(scenario, decision, before, theme, today)
+        for part in (*FIRST, *REST):
+            getattr(view, part)
+        return view
     except DistillcalcError as error:
-        return View(scenario, "", "none", theme=theme, error=str(error))
+        return View(scenario, theme=theme, error=str(error))
 
 
-def of_decision(
-    decision: Decision, *, theme: Theme | None = None, pinned: Decision | None = None, today: date | None = None
-) -> View:
-    """The view of a decision that was made already.
-
-    Parameters
-    ----------
-    decision : what to show.
-    theme, today : as for :func:`render`.
-    pinned : the decision to show the difference to.
-    """
-    best = decision.recommendation
-    turning = [
-        Turn(point.flips_at, point.to, point.flips_at > point.own)
-        for point in decision.tipping_points
-        if point.input == "requests_per_day"
-    ]
-    verdict = verdict_words(decision.options, best, turning, decision.scenario)
-    if best is None and decision.relaxations:
-        verdict += f" The cheapest way on: {decision.relaxations[0]}."
-    chance = decision.uncertainty.probability_best.get(best, 0.0) if best is not None else 0.0
-    sure = f"Best in {chance:.0%} of {decision.uncertainty.draws:,} draws" if best is not None else ""
-    tone: Tone = "none" if best is None else "clear" if decision.status == "feasible" and chance >= SURE else "unsure"
-    conditions = "; ".join(decision.conditions)
-    said = f"{sure}; {conditions}" if conditions and sure else sure
-    return View(
-        scenario=decision.scenario,
-        verdict=verdict,
-        tone=tone,
-        sure=sure,
-        decision=decision,
-        verdict_html=verdict_html(verdict, tone, said),
-        options_html=tables.options_table(decision, today or date.today()),
-        gates_html=tables.gates_table(decision),
-        mind_html=tables.reasons_to_change(decision.tipping_points),
-        rules_html=tables.rules_list(decision),
-        notes_html=tables.notes_list(decision),
-        difference_html=tables.difference_table(pinned, decision) if pinned is not None else "",
-        monthly_svg=figures.monthly_figure(decision),
-        cumulative_svg=figures.cumulative_figure(decision),
-        latency_svg=figures.latency_figure(decision),
-        theme=theme,
-    )
-
-
-def verdict_words(options: Mapping[str, Estimate], best: str | None, turning: list[Turn], scenario: Scenario) -> str:
+def verdict_words(options: Mapping[str, Estimate], best: str | None, turn: Turn | None, scenario: Scenario) -> str:
     """The verdict in one sentence: what to choose, when that has paid back, and the volume at which it turns.
 
     Parameters
     ----------
     options : estimates by id.
     best : the recommended one; None where none passes.
-    turning : nearest volumes at which another is recommended, nearest first.
+    turn : the nearest volume at which another is recommended; None where none is.
     scenario : what was asked.
     """
     if best is None:
@@ -252,20 +312,17 @@ def verdict_words(options: Mapping[str, Estimate], best: str | None, turning: li
     )
     if back is not None:
         cost = "cheaper from the first day" if back == 0 else f"pays back in {duration(back)}"
-    return f"{name}: {cost}; {_turning_words(turning)}."
+    return f"{name}: {cost}; {_turning_words(turn)}."
 
 
-def _turning_words(turning: list[Turn]) -> str:
-    if not turning:
+def _turning_words(turn: Turn | None) -> str:
+    if turn is None:
         return "it stays so at any volume"
-    turn = turning[0]
+    if turn.requests_per_day != turn.requests_per_day:
+        return f"with every input at its median {_SUBJECTS[turn.to] if turn.to else 'nothing'} would be recommended"
     side = "above" if turn.above else "below"
-    who = "nothing passes" if turn.to is None else f"{_as_subject(turn.to)} wins"
+    who = "nothing passes" if turn.to is None else f"{_SUBJECTS[turn.to]} wins"
     return f"{who} {side} {count(turn.requests_per_day)} requests a day"
-
-
-def _as_subject(option: str) -> str:
-    return _SUBJECTS[option]
 
 
 _SUBJECTS = {
