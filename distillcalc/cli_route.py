@@ -91,17 +91,20 @@ def fit(
     """Make a router from pairs that people judged: chosen on one part of them, certified on another."""
     from distillcalc.cli import _console
     from distillcalc.route.figures import curve_figure, reliability_figure
-    from distillcalc.route.fit import LEARNED, fit_router
+    from distillcalc.route.fit import LEARNED, default_scores, fit_router
     from distillcalc.route.goal import Goal
 
     _refuse_figures(figure, reliability)
+    _refuse_folder(output)
+    if models is not None and figure is not None:
+        raise InputError("a figure is of two models. Got --figure with --models of a longer chain")
     asked = {
         "retention": retention, "floor": floor, "usd_per_month": usd_per_month,
         "requests_per_month": requests_per_month, "confidence": confidence,
     }  # fmt: skip
     goal = Goal.of(**{name: value for name, value in asked.items() if value is not None})
     known = _pairs(pairs, student, teacher, text, label, id, models)
-    learned = [one for one in score or ([] if known.scores else ["logistic"]) if one in LEARNED]
+    learned = [one for one in score or default_scores(known) if isinstance(one, str) and one in LEARNED]
     read_rules = None if rules is None else _rules(rules)
     encoder = _embedder(embedder) if learned or (read_rules is not None and _by_example(read_rules)) else None
     if kind not in (None, "cascade", "router"):
@@ -119,9 +122,7 @@ def fit(
     if output is not None:
         fitted.router.save(output)
         console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
-    if figure is not None:
-        if fitted.bands is None:
-            raise InputError("a figure is of two models, and this chain has more")
+    if figure is not None and fitted.bands is not None:
         _draw(curve_figure(fitted.bands, fitted.certificate), figure, console)
     if reliability is not None:
         _draw(reliability_figure(fitted.reliability()), reliability, console)
@@ -132,14 +133,12 @@ def fit(
 def _told(fitted: Any) -> list[str]:
     """A verdict, what was tried, and from how much."""
     learned, tuned, certified = fitted.parts
-    said = [str(fitted.verdict), ""]
+    said = [*(f"Note: {note}" for note in fitted.notes), str(fitted.verdict), ""]
     if len(fitted.tried) > 1:
         said.append("Scores on the tuning pairs, quality above random on average over all rates:")
         said += [f"  {one.name}: {one.lift.value:+.4f}, APGR {one.apgr.value:.3f}" for one in fitted.tried]
     more = f"{learned:,} pairs to learn from, " if learned else ""
     said.append(f"{fitted.router.score_name}: {more}{tuned:,} to tune on, {certified:,} to certify on.")
-    if rejected := fitted.certifying.rejected:
-        said.append(f"{len(rejected):,} rows are no pairs; the first, row {rejected[0].row}: {rejected[0].reason}")
     return said
 
 
@@ -153,7 +152,9 @@ def evaluate(
     label: Label = None,
     id: Id = None,
     models: Models = None,
-    judge_usd: Annotated[float, typer.Option(help="Dollars of judging a request.")] = 0.0,
+    judge_usd: Annotated[
+        float | None, typer.Option(help="Dollars of judging a request; left out, what it was fitted with.")
+    ] = None,
     embedder: EncoderModel = None,
     figure: Annotated[Path | None, typer.Option(help="PNG of cost against quality.")] = None,
     as_json: Json = False,
@@ -237,6 +238,9 @@ def scenario(
     student: Annotated[
         str | None, typer.Option(help="Catalog id of the student, where the router names it otherwise.")
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="The scenario's teacher, where the router names it otherwise.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put what was measured of a router into a scenario, and decide again."""
@@ -245,11 +249,17 @@ def scenario(
     from distillcalc.route.deciding import with_router
     from distillcalc.workload.scenario import Scenario
 
-    made = with_router(Scenario.load(file), _router(router, None), student=student)
+    if output.suffix.lower() != ".toml":
+        raise InputError(f"a scenario goes to a file whose name ends in .toml. Got {output.name!r}")
+    known = _router(router, None)
+    made = with_router(Scenario.load(file), known, student=student, teacher=teacher)
     decision = recommend(made)
     made.save(output)
     console = _console(as_json)
     console.print(decision)
+    if known.facts.get("advice", "router") != "router":
+        said = f"When the router was fitted, it was said: {known.facts['verdict']}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print(decision.to_json())
@@ -283,6 +293,8 @@ def drift(
     from distillcalc.route.waiting import Prices, waiting
     from distillcalc.route.watch import Watch
 
+    if state is not None and not state.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {str(state.parent)!r} for the state. Make it first")
     reference = _router(router, None).reference
     if reference is None:
         raise InputError(
@@ -364,6 +376,8 @@ def _pairs(
 ) -> Pairs:  # fmt: skip
     from distillcalc.route.reading import read_pairs
 
+    if models is not None and names is None and (student, teacher) != ("student", "teacher"):
+        raise InputError("--models names the whole chain: leave out --student and --teacher")
     if models is None:
         return read_pairs(file, names={"student": student, "teacher": teacher}, text=text, label=label, id=id)
     prefixes = tuple(one.strip() for one in models.split(",") if one.strip())
@@ -449,6 +463,18 @@ def _refuse_figures(*figures: Path | None) -> None:
             raise InputError(f"a figure goes to a file whose name ends in .png. Got {figure.name!r}")
         if not figure.absolute().parent.is_dir():
             raise InputError(f"there is no folder {str(figure.parent)!r} for the figure. Make it first")
+
+
+def _refuse_folder(folder: Path | None) -> None:
+    """The same of a router's folder."""
+    if folder is None:
+        return
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "router.json").is_file())):
+        raise InputError(f"{folder} holds something else than a router: name a folder of its own")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write a router to {folder}: {error}") from error
 
 
 def _draw(figure: Any, file: Path, console: Any) -> None:

@@ -45,7 +45,9 @@ class Bands:
 
     The items of one group of scores and one outcome are alike for a curve, so that a resample of the items is one
     multinomial draw over those cells. With more than 256 different scores neighbours are put into one group: the
-    figures themselves are of every score, their intervals of 256 thresholds. Dollars are the mean of a cell.
+    figures themselves are of every score, their intervals of 256 thresholds. Dollars are the mean of a cell, and so
+    are outcomes between right and wrong, which are put together by eighths. The hull of a resample lies too high, so
+    that the interval of AIQ is too short: about 87% where 95% is meant.
 
     Parameters
     ----------
@@ -84,16 +86,16 @@ class Bands:
         curve = Curve.of(pairs, score, kind, extra_usd, name=name)
         values, usd = pairs.score(score)[:, 0], billed(pairs, kind, extra_usd)
         group = _groups(values)
-        outcomes, outcome = np.unique(pairs.right, axis=0, return_inverse=True)
-        cell, member = np.unique(group * len(outcomes) + outcome.ravel(), return_inverse=True)
+        outcome = _outcomes(pairs.right)
+        cell, member = np.unique(group * (outcome.max() + 1) + outcome, return_inverse=True)
         counts = np.bincount(member)
         groups = int(group.max()) + 1
         rng = np.random.default_rng(seed)
         drawn = rng.multinomial(len(pairs), counts / len(pairs), size=resamples).astype(float) / len(pairs)
-        of_group = cell // len(outcomes)
-        starts = np.searchsorted(of_group, np.arange(groups))  # cells are in order of their groups
-        student, teacher = outcomes[cell % len(outcomes)].T
-        means = [np.bincount(member, weights=usd[:, side]) / counts for side in (0, 1)]
+        starts = np.searchsorted(cell // (outcome.max() + 1), np.arange(groups))  # cells are in order of their groups
+        means, (student, teacher) = (
+            [np.bincount(member, weights=values[:, side]) / counts for side in (0, 1)] for values in (usd, pairs.right)
+        )
 
         def rising(first: Floats, second: Floats) -> Floats:
             sums = np.add.reduceat(drawn * (second - first), starts, axis=1)
@@ -170,20 +172,22 @@ class Bands:
         """AIQ over dollars or calls."""
         return self.metric(lambda curve: curve.aiq(cost))
 
-    def quality_at(self, rate: float) -> Metric:
-        """Quality where this share is sent on."""
-        return self.metric(lambda curve: curve.quality_at(rate))
-
     def over_random(self, rate: float) -> Metric:
-        """Quality above that of sending on the same share at random."""
-
-        return self.metric(lambda curve: curve.quality_at(rate) - curve.random_quality(rate))
+        """Quality above that of sending on at random for as many dollars; as many calls where dollars are not known."""
+        return self.metric(lambda curve: curve.quality_at(rate) - curve.random_quality(curve.random_rate(rate)))
 
     @cached_property
     def quality_band(self) -> Floats:
         """Low and high ends of quality at the escalation rates of ``GRID``, shape (2, 101)."""
         rows = np.array([np.interp(GRID, rate, quality) for rate, quality in zip(self.rate, self.quality, strict=True)])
         return np.asarray(np.quantile(rows, LEVELS, axis=0))
+
+
+def _outcomes(right: Floats) -> NDArray[np.intp]:
+    """A number for each item by what came of it, shape (items,); outcomes between right and wrong by eighths."""
+    steps = 1 if ((right == 0) | (right == 1)).all() else 8
+    near = np.rint(right * steps).astype(np.intp)
+    return np.asarray(near[:, 0] * (steps + 1) + near[:, 1])
 
 
 def _groups(score: Floats) -> NDArray[np.intp]:

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distillcalc.route.bands import Bands, Metric
 from distillcalc.route.certificate import Certificate, rounded
 from distillcalc.route.curve import Curve
+from distillcalc.route.pairs import Pairs
 
-Advice: TypeAlias = Literal["router", "student", "teacher", "more-data"]
+Floats = NDArray[np.float64]
+
+Advice: TypeAlias = Literal["router", "student", "teacher", "one-model", "more-data"]
+
+THIS = "this router"
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,13 @@ class Beside:
 
     Parameters
     ----------
-    rows : always-student, always-teacher, the router, random at the same escalation rate, and random and an oracle at
-        the same quality where they reach it.
-    over_random : quality above random at the same escalation rate.
+    rows : each model for everything, the router, and of two models random for as many dollars (as many calls where
+        dollars are not known), and random and an oracle at the same quality where they reach it.
+    over_random : quality above random for as many dollars; None of a chain of more than two.
     """
 
     rows: tuple[Row, ...]
-    over_random: Metric
+    over_random: Metric | None
 
     @classmethod
     def of(cls, bands: Bands, rate: float) -> Beside:
@@ -72,12 +78,16 @@ class Beside:
         def row(name: str, at: float, usd: float, compute: Callable[[Curve], float]) -> Row:
             return Row(name, at, bands.metric(compute), usd * 1000)
 
+        equal = c.random_rate(rate)
         rows = [
             row("always the student", 0.0, c.student_usd, lambda one: one.student_quality),
             row("always the teacher", 1.0, c.teacher_usd, lambda one: one.teacher_quality),
-            row("this router", rate, c.usd_at(rate), lambda one: one.quality_at(rate)),
-            row("random, as many sent on", rate, c.random_usd(rate), lambda one: one.random_quality(rate)),
-        ]
+            row(THIS, rate, c.usd_at(rate), lambda one: one.quality_at(rate)),
+            row(
+                "random, for as many dollars" if c.priced else "random, as many sent on", equal, c.random_usd(equal),
+                lambda one: one.random_quality(equal),
+            ),
+        ]  # fmt: skip
         random = c.random_rate_for(quality)
         if np.isfinite(random):
             rows.append(
@@ -86,8 +96,34 @@ class Beside:
         reached = np.flatnonzero(c.oracle_quality >= quality - 1e-12)
         if reached.size:
             best = float(c.oracle_rate[reached[0]])
-            rows.append(Row("oracle, as good", best, Metric(quality, np.nan, np.nan), _usd_of(c, best) * 1000))
+            rows.append(Row("oracle, as good", best, Metric(quality, np.nan, np.nan), c.oracle_usd(best) * 1000))
         return cls(tuple(rows), bands.over_random(rate))
+
+    @classmethod
+    def of_chain(cls, pairs: Pairs, shares: Floats, quality: float, usd: float) -> Beside:
+        """Each model of a chain for everything, and the router.
+
+        Parameters
+        ----------
+        pairs : items that the router was not made from.
+        shares : of requests that each model answers, shape (models,).
+        quality, usd : of the router on them, dollars of a request.
+        """
+        n = len(pairs)
+
+        def told(name: str, at: float, value: float, spread: float, usd: float) -> Row:
+            error = 1.96 * spread / np.sqrt(n)
+            return Row(name, at, Metric(value, max(value - error, 0.0), min(value + error, 1.0)), usd * 1000)
+
+        rows = []
+        for m, name in enumerate(pairs.models):
+            right = pairs.right[:, m]
+            alone = float("nan") if pairs.usd is None else float(pairs.usd[:, m].mean())
+            at = float(m == len(pairs.models) - 1)
+            rows.append(told(f"always {name}", at, float(right.mean()), float(right.std()), alone))
+        spread = float(np.sqrt(max(quality * (1 - quality), 0.0)))
+        rows.append(told(THIS, float(shares[-1]), quality, spread, usd))
+        return cls(tuple(rows), None)
 
     def row(self, name: str) -> Row | None:
         """A row by its name; None where it is not reached."""
@@ -95,11 +131,13 @@ class Beside:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"rows": [row.to_dict() for row in self.rows], "over_random": self.over_random.to_dict()}
+        over = None if self.over_random is None else self.over_random.to_dict()
+        return {"rows": [row.to_dict() for row in self.rows], "over_random": over}
 
     def lines(self) -> list[list[str]]:
         """The rows as text cells: name, sent on, quality with its interval, dollars, against always the teacher."""
-        teacher = self.rows[1].usd_per_1000
+        known = [one for one in self.rows if one.name.startswith("always")]
+        teacher = known[-1].usd_per_1000
         found = []
         for one in self.rows:
             q = one.quality
@@ -108,12 +146,6 @@ class Beside:
             saved = f"{1 - one.usd_per_1000 / teacher:+.0%}" if np.isfinite(one.usd_per_1000) and teacher > 0 else "-"
             found.append([one.name, f"{one.escalation_rate:.1%}", f"{q.value:.3f}{interval}", usd, saved])
         return found
-
-
-def _usd_of(curve: Curve, rate: float) -> float:
-    """Dollars of a request where an oracle sends this share on, paid as the curve's kind is."""
-    kept = curve.student_usd if curve.kind == "cascade" else curve.student_usd * (1 - rate)
-    return kept + rate * curve.teacher_usd
 
 
 MOST_TIMES = 10  # as many pairs: what takes more than that to show is not worth looking for
@@ -139,8 +171,8 @@ class Verdict:
 
     Parameters
     ----------
-    advice : "router"; "student" or "teacher" where one fixed model does better; "more-data" where nothing is certified
-        yet, and the teacher stays for now.
+    advice : "router"; "student", "teacher" or "one-model" where one fixed model does better; "more-data" where nothing
+        is certified yet, and the teacher stays for now.
     reasons : in words, the first is what decided.
     """
 
@@ -152,6 +184,7 @@ class Verdict:
             "router": "Route.",
             "student": "Do not route: the student alone.",
             "teacher": "Do not route: the teacher alone.",
+            "one-model": "Do not route: one model of the chain.",
             "more-data": "Do not route yet: the teacher alone, until there are more pairs.",
         }
         return " ".join([heads[self.advice], *self.reasons])
@@ -167,54 +200,100 @@ def judge(certificate: Certificate, bands: Bands) -> Verdict:
 
     Notes
     -----
-    In this order: a teacher that is not better than its student leaves nothing to route; a student that is certified by
-    itself needs no router; a score that is not surely better than sending on at random (95% interval of the lift) is
-    none; what is not certified waits; what costs more than the teacher is not worth it.
+    In this order: a student that is certified by itself needs no router; a score that is not surely better than sending
+    on at random (95% interval of the lift) is none; what is not certified waits; a router that random matches for as
+    many dollars is none; and so is one that costs more than a teacher that does as well.
     """
-    lead, lift, goal = bands.teacher_lead, bands.lift, certificate.goal
-    if lead.value <= 0:
-        surely = " surely" if lead.high < 0 else ""
-        return Verdict(
-            "student",
-            (
-                f"The teacher is{surely} not better than the student on these pairs: {lead.value:+.3f} "
-                f"({lead.low:+.3f} to {lead.high:+.3f}), so that sending on buys nothing.",
-            ),
-        )
+    c, goal = bands.curve, certificate.goal
+    lead, lift = bands.teacher_lead, bands.lift
+    budget = goal.usd_per_request
+    cheaper = c.priced and c.teacher_usd <= c.student_usd and lead.value >= 0
+    fixed: Advice = "teacher"
+    if lead.value <= 0 or (budget is not None and c.priced and c.teacher_usd > budget):
+        fixed = "student"
+    no_better = (
+        f"The teacher is{' surely' if lead.high < 0 else ''} not better than the student on these pairs: "
+        f"{lead.value:+.3f} ({lead.low:+.3f} to {lead.high:+.3f})."
+    )
+    context = (no_better,) if lead.value <= 0 else ()
     alone = certificate.certified & (certificate.certifying.escalation_rate == 0)
     if goal.asks_quality and alone.any():
-        return Verdict("student", (f"It is certified by itself: {goal}.",))
+        if cheaper:
+            return Verdict("teacher", ("The student is certified by itself, and the teacher is better for less.",))
+        return Verdict("student", (f"It is certified by itself: {goal}.", *context))
     if lift.low <= 0:
-        told = (
-            f"The score is not shown to beat sending on as many at random: {lift.value:+.4f} of quality on average "
-            f"({lift.low:+.4f} to {lift.high:+.4f}), APGR {bands.apgr}; random is 0.5."
-        )
-        more = pairs_to_show(lift, certificate.certifying.items)
-        if more is None:
-            return Verdict("teacher", (told,))
-        return Verdict("more-data", (told, f"Were it as good as it looks, about {more:,} more pairs would show it."))
+        return _not_shown(certificate, bands, fixed, context)
     if certificate.chosen is None:
-        return Verdict(
-            "teacher" if certificate.more_items is None else "more-data", tuple(certificate.sentences)
-        )  # fmt: skip
-    curve, rate = bands.curve, float(certificate.certifying.escalation_rate[certificate.chosen])
-    usd = certificate.usd
-    if np.isfinite(usd) and usd >= curve.teacher_usd:
+        advice: Advice = "more-data" if certificate.more_items and fixed == "teacher" else fixed
+        return Verdict(advice, (*certificate.sentences, *context))
+    rate, usd = float(certificate.certifying.escalation_rate[certificate.chosen]), certificate.usd
+    if np.isfinite(usd) and usd >= c.teacher_usd and lead.value > 0:
         why = (
             f"The router meets the goal only by sending on {rate:.0%}, and then costs ${usd * 1000:,.4g} per 1,000 "
-            f"requests against ${curve.teacher_usd * 1000:,.4g} for the teacher."
+            f"requests against ${c.teacher_usd * 1000:,.4g} for the teacher."
         )
         return Verdict("teacher", (why,))
     over = bands.over_random(rate)
+    what = "The same dollars spent at random" if c.priced else "As many sent on at random"
+    told = (
+        f"{what} would have a quality {abs(over.value):.3f} {'lower' if over.value >= 0 else 'higher'} "
+        f"({over.low:+.3f} to {over.high:+.3f})"
+    )
+    if over.value <= 0:
+        return Verdict(fixed, (f"{told}: by this score the router is not worth its price.", *context))
     surely = "surely" if over.low > 0 else "not surely"
-    said = [
-        *certificate.sentences,
-        f"As many sent on at random would have a quality {over.value:.3f} lower ({over.low:+.3f} to {over.high:+.3f}), "
-        f"{surely} worse; over all rates APGR is {bands.apgr}.",
-    ]
+    said = [*certificate.sentences, f"{told}, {surely} so; over all rates APGR is {bands.apgr}.", *context]
     if np.isfinite(usd):
         said.append(
-            f"${usd * 1000:,.4g} per 1,000 requests against ${curve.teacher_usd * 1000:,.4g} for the teacher alone, "
-            f"{1 - usd / curve.teacher_usd:.0%} less."
+            f"${usd * 1000:,.4g} per 1,000 requests against ${c.teacher_usd * 1000:,.4g} for the teacher alone, "
+            f"{1 - usd / c.teacher_usd:.0%} less."
         )
+    return Verdict("router", tuple(said))
+
+
+def _not_shown(certificate: Certificate, bands: Bands, fixed: Advice, context: tuple[str, ...]) -> Verdict:
+    """Of a score that is not shown to beat sending on at random."""
+    lift = bands.lift
+    figures = f"{lift.value:+.4f} of quality on average ({lift.low:+.4f} to {lift.high:+.4f})"
+    if lift.high < 0:
+        said = f"The score is upside down, it is lower where the student is right: {figures}. Negate it."
+        return Verdict(fixed, (said, *context))
+    apgr = f", APGR {bands.apgr}; random is 0.5" if bands.curve.gap > 0 else ""
+    said = f"The score is not shown to beat sending on as many at random: {figures}{apgr}."
+    if fixed == "student" and certificate.goal.asks_quality and not certificate.certified.any():
+        context = (*context, f"The goal is not certified of any of them: {certificate.goal}.")
+    more = pairs_to_show(lift, certificate.certifying.items)
+    if more is None or fixed == "student":
+        return Verdict(fixed, (said, *context))
+    return Verdict("more-data", (said, f"Were it as good as it looks, about {more:,} more pairs would show it."))
+
+
+def judge_chain(certificate: Certificate, pairs: Pairs) -> Verdict:
+    """The same of a chain of more than two, beside each of its models alone.
+
+    Parameters
+    ----------
+    certificate : what was promised of it.
+    pairs : the certifying items.
+    """
+    if certificate.chosen is None:
+        return Verdict("more-data" if certificate.more_items else "teacher", tuple(certificate.sentences))
+    quality, usd = float(certificate.certifying.quality[certificate.chosen]), certificate.usd
+    for m, name in enumerate(pairs.models):
+        right = float(pairs.right[:, m].mean())
+        alone = float("nan") if pairs.usd is None else float(pairs.usd[:, m].mean())
+        if right >= quality and (alone <= usd if np.isfinite(usd) else m < len(pairs.models) - 1):
+            price = (
+                f" for ${alone * 1000:,.4g} per 1,000 requests against ${usd * 1000:,.4g}" if np.isfinite(usd) else ""
+            )
+            advice: Advice = "teacher" if m == len(pairs.models) - 1 else "student" if m == 0 else "one-model"
+            return Verdict(advice, (f"{name} alone is right in {right:.3f} against {quality:.3f}{price}.",))
+    shares = ", ".join(
+        f"{name} {share:.1%}"
+        for name, share in zip(pairs.models, certificate.certifying.shares[certificate.chosen], strict=True)
+    )
+    said = [*certificate.sentences, f"Answered by: {shares}."]
+    if np.isfinite(usd):
+        teacher = float("nan") if pairs.usd is None else float(pairs.usd[:, -1].mean())
+        said.append(f"${usd * 1000:,.4g} per 1,000 requests against ${teacher * 1000:,.4g} for {pairs.teacher} alone.")
     return Verdict("router", tuple(said))

@@ -2,8 +2,8 @@
 
 Quality is promised by Learn-then-Test (Angelopoulos et al., arXiv:2110.01052): thresholds are tested one after the
 other in an order that the tuning items set, by exact tests of the certifying items
-(:mod:`~distillcalc.estimate.certifying`). Dollars are promised by an exact binomial test of the escalation rate,
-thresholds tested from the fewest escalations up. Where both are promised each gets half of the error.
+(:mod:`~distillcalc.estimate.certifying`). Dollars are promised in the same way (:mod:`.budget`). Where both are
+promised each gets half of the error. Items are taken to be drawn one by one: of equal texts one counts.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from distillcalc.errors import InputError
 from distillcalc.estimate import certifying as tests
+from distillcalc.route.budget import within_budget
 from distillcalc.route.goal import Goal
-from distillcalc.route.mixing import Kind, Mixtures, answering, billed, counts_of, mixtures
+from distillcalc.route.mixing import Kind, Mixtures, answering, counts_of, mixtures
 from distillcalc.route.pairs import Pairs
 from distillcalc.workload.routing import MeasuredRouting
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,15 @@ class Certificate:
         goal = self.goal
         if self.chosen is None:
             said = f"Not certified: {goal}."
+            if not goal.asks_quality:
+                least = float(self.tuning.usd.min()) * (goal.requests_per_month or 0.0)
+                return [said, f"The cheapest that there is costs ${least:,.0f} a month."]
             if self.more_items is None:
-                return [
-                    said,
-                    "At no threshold is the estimate good enough, so that more labelled pairs would not help.",
-                ]
+                within = " within the budget" if goal.usd_per_month is not None else ""
+                why = (
+                    f"At no threshold is the estimate good enough{within}, so that more labelled pairs would not help."
+                )
+                return [said, why]
             return [said, f"Not enough data: about {rounded(self.more_items):,} more labelled pairs would tell."]
         return [
             f"Certified on {self.certifying.items:,} pairs that nothing was chosen on: {goal}.",
@@ -160,11 +167,11 @@ def certify(
     if goal.asks_quality:
         certified &= _good_enough(goal, level, tuning, certifying, score, thresholds, measured)
     if goal.usd_per_request is not None:
-        certified &= _cheap_enough(goal.usd_per_request, level, tuning, tuned, found, kind, extra_usd)
+        certified &= within_budget(goal.usd_per_request, level, tuning, certifying, score, thresholds, kind, extra_usd)
     chosen = _chosen(goal, tuned, certified)
     more: int | None = 0
     if chosen is None:
-        more = None if measured is None else _more(goal, measured, level)
+        more = _more(goal, level, tuned, tuning, certifying, score, measured)
         return Certificate(goal, kind, tuned, found, certified, None, more, measured=measured)
     return Certificate(
         goal, kind, tuned, found, certified, chosen, more, *_promises(certifying, score, thresholds[chosen]), measured
@@ -236,34 +243,6 @@ def _margins(pairs: Pairs, score: str, thresholds: Floats, goal: Goal) -> Floats
     return np.asarray(right - (goal.retention or 0.0) * pairs.right[:, -1:])
 
 
-def _cheap_enough(
-    most_usd: float, level: float, tuning: Pairs, tuned: Mixtures, found: Mixtures, kind: Kind, extra_usd: float
-) -> Bools:
-    """Thresholds whose escalation rate is surely within what the budget allows, tested from the fewest up.
-
-    Dollars of a request that is kept and of one that is sent on are the tuning items' means; what is uncertain is how
-    many are sent on. Of a chain every request that the first model does not keep counts as sent on to the end.
-    """
-    from scipy.special import betainc
-
-    usd = billed(tuning, kind, extra_usd)
-    if not np.isfinite(usd).all():
-        raise InputError("a budget takes dollars: give usd of every model's answers with the pairs")
-    kept, sent = usd[:, 0].mean(), usd[:, -1].mean()
-    if sent <= kept:
-        return np.full(len(found), bool(kept <= most_usd))
-    most = (most_usd - kept) / (sent - kept)
-    if most <= 0:
-        return np.zeros(len(found), dtype=bool)
-    if most >= 1:
-        return np.ones(len(found), dtype=bool)
-    n = found.items
-    escalated = np.rint((1 - found.shares[:, 0]) * n)
-    # P(Bin(n, most) <= escalated), the exact test of "the rate is above most".
-    p_values = np.where(escalated >= n, 1.0, 1 - betainc(escalated + 1, np.maximum(n - escalated, 1), most))
-    return tests.fixed_sequence(p_values, np.argsort(-tuned.shares[:, 0], kind="stable"), level)
-
-
 def _chosen(goal: Goal, tuned: Mixtures, certified: Bools) -> int | None:
     places = np.flatnonzero(certified)
     if not places.size:
@@ -274,10 +253,26 @@ def _chosen(goal: Goal, tuned: Mixtures, certified: Bools) -> int | None:
     return int(places[np.lexsort((cost[places], -tuned.quality[places]))[0]])
 
 
-def _more(goal: Goal, measured: MeasuredRouting, level: float) -> int | None:
+def _more(
+    goal: Goal, level: float, tuned: Mixtures, tuning: Pairs, certifying: Pairs, score: str,
+    measured: MeasuredRouting | None,
+) -> int | None:  # fmt: skip
+    """About how many more items would certify the cheapest threshold that looks good enough, and within the budget."""
+    within = np.ones(len(tuned), dtype=bool) if goal.usd_per_request is None else tuned.usd <= goal.usd_per_request
     if not goal.asks_quality:
         return None
-    return tests.more_items(measured, floor=goal.floor, retention=goal.retention, confidence=1 - level)
+    margins = np.vstack([_margins(pairs, score, tuned.thresholds, goal) for pairs in (tuning, certifying)])
+    mean, spread = margins.mean(axis=0), np.maximum(margins.std(axis=0), 1e-9)
+    places = np.flatnonzero(within & (mean > 1e-9))
+    if not places.size:
+        return None
+    cost = tuned.usd if np.isfinite(tuned.usd).all() else tuned.escalation_rate
+    place = int(places[np.argmin(cost[places])])
+    if measured is not None:
+        return tests.more_items(measured, floor=goal.floor, retention=goal.retention, confidence=1 - level, point=place)
+    # The bets' capital grows as exp(n mean^2 / (2 sd^2)), and has to reach the number of bets / level.
+    needed = 2 * np.log(tests.BETS / level) * (spread[place] / mean[place]) ** 2
+    return max(int(needed) - len(certifying), 1)
 
 
 def _promises(pairs: Pairs, score: str, thresholds: Floats) -> tuple[Promise, Promise, Promise]:
@@ -285,17 +280,23 @@ def _promises(pairs: Pairs, score: str, thresholds: Floats) -> tuple[Promise, Pr
     who = answering(pairs.score(score), thresholds)
     right, teacher = pairs.right[rows, who], pairs.right[:, -1]
     sent = int((who == len(pairs.models) - 1).sum())
-    rng = np.random.default_rng(0)
-    cells, of = np.unique(np.column_stack([right, teacher]), axis=0, return_inverse=True)
-    drawn = rng.multinomial(n, np.bincount(of.ravel()) / n, size=2_000) @ cells
-    ratio = drawn[:, 0] / np.maximum(drawn[:, 1], 1e-9)
-    low, high = np.quantile(ratio, [0.025, 0.975])
+    # A ratio of means of pairs: the delta method on its logarithm.
+    seen_right, seen_teacher = max(float(right.mean()), 0.5 / n), max(float(teacher.mean()), 0.5 / n)
+    error = float(np.std(right / seen_right - teacher / seen_teacher)) / np.sqrt(n)
+    low, high = (seen_right / seen_teacher * np.exp(side * Z95 * error) for side in (-1, 1))
+    own = _clopper_pearson(float(right.sum()), n) if pairs.is_binary else _of_mean(right)
     seen = float(right.mean() / teacher.mean()) if teacher.mean() > 0 else float("nan")
     return (
-        Promise(float(right.mean()), *_clopper_pearson(float(right.sum()), n)),
+        Promise(float(right.mean()), *own),
         Promise(seen, float(low), float(high)),
         Promise(sent / n, *_clopper_pearson(float(sent), n)),
     )
+
+
+def _of_mean(values: Floats) -> tuple[float, float]:
+    """The normal 95% interval of a mean of values in [0, 1]."""
+    middle, error = float(values.mean()), float(values.std()) / np.sqrt(len(values))
+    return max(middle - Z95 * error, 0.0), min(middle + Z95 * error, 1.0)
 
 
 def _clopper_pearson(k: float, n: int) -> tuple[float, float]:

@@ -178,6 +178,22 @@ class Curve:
         """Dollars of a request of sending on this share at random, which needs no judging and pays one model each."""
         return self.student_usd + rate * (self.teacher_usd - self.student_usd)
 
+    def oracle_usd(self, rate: float) -> float:
+        """Dollars of a request of an oracle that sends on this share, paid as the curve's kind is."""
+        kept = self.student_usd if self.kind == "cascade" else self.student_usd * (1 - rate)
+        return kept + rate * self.teacher_usd
+
+    def random_rate(self, rate: float) -> float:
+        """The share that, sent on at random, costs what this router does where it sends on ``rate``; that itself where
+        dollars are not known. A teacher that costs no more than its student can always be asked.
+        """
+        if not self.priced:
+            return rate
+        if self.teacher_usd <= self.student_usd:
+            return 1.0
+        share = (self.usd_at(rate) - self.student_usd) / (self.teacher_usd - self.student_usd)
+        return min(max(share, 0.0), 1.0)
+
     def rate_for(self, quality: float) -> float:
         """The least escalation rate of at least this quality; nan where none has it."""
         return _first_at(self.quality, self.escalation_rate, quality)

@@ -13,7 +13,7 @@ from distillcalc.route.bands import Bands
 from distillcalc.route.beside import Beside
 from distillcalc.route.certificate import refuse_leaks
 from distillcalc.route.goal import Goal
-from distillcalc.route.mixing import answering, by_score, counts_of, seconds_of
+from distillcalc.route.mixing import answering, billed, by_score, counts_of, seconds_of
 from distillcalc.route.pairs import Pairs
 from distillcalc.route.probability import Reliability
 from distillcalc.route.router import Router
@@ -31,7 +31,8 @@ class Evaluation:
 
     Parameters
     ----------
-    items : how many.
+    items : how many, one of each text; repeats is how many more pairs there were.
+    usd : mean dollars of a request; nan where they are not known.
     shares : of requests that each model answers, by its name.
     quality : of the mixture; by_model of each model alone.
     goal : what it was made for.
@@ -43,6 +44,8 @@ class Evaluation:
     """
 
     items: int
+    repeats: int
+    usd: float
     shares: dict[str, float]
     quality: float
     by_model: dict[str, float]
@@ -66,7 +69,8 @@ class Evaluation:
     def sentences(self) -> list[str]:
         """What was found, in words."""
         sent = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
-        said = [f"{self.items:,} pairs; answered by: {sent}. Quality {self.quality:.3f}."]
+        more = f" ({self.repeats:,} more are repeats of a text)" if self.repeats else ""
+        said = [f"{self.items:,} pairs{more}; answered by: {sent}. Quality {self.quality:.3f}."]
         alone = ", ".join(f"{name} {value:.3f}" for name, value in self.by_model.items())
         said.append(f"Each alone: {alone}.")
         if self.goal is not None and self.p_value is not None:
@@ -75,7 +79,12 @@ class Evaluation:
                 False: "is NOT met on these pairs: fit it anew",
                 None: "is neither certified nor refuted by these pairs alone",
             }[self.holds]
-            said.append(f"Its goal ({self.goal}) {verb}.")
+            asked = self.goal.model_copy(update={"usd_per_month": None, "requests_per_month": None})
+            said.append(f"Its goal ({asked}) {verb}.")
+        if self.goal is not None and self.goal.usd_per_request is not None and np.isfinite(self.usd):
+            month = self.usd * (self.goal.requests_per_month or 0.0)
+            verb = "within" if month <= (self.goal.usd_per_month or 0.0) else "ABOVE"
+            said.append(f"These cost ${month:,.0f} a month, {verb} its budget of ${self.goal.usd_per_month:,.0f}.")
         if self.bands is not None:
             said.append(f"APGR {self.bands.apgr}; random is 0.5, an oracle {self.bands.curve.oracle_apgr:.3f}.")
         if self.reliability is not None:
@@ -88,6 +97,8 @@ class Evaluation:
         """Plain values for JSON."""
         return {
             "items": self.items,
+            "repeats": self.repeats,
+            "usd_per_request": self.usd if np.isfinite(self.usd) else None,
             "shares": self.shares,
             "quality": self.quality,
             "by_model": self.by_model,
@@ -103,14 +114,14 @@ class Evaluation:
         }
 
 
-def evaluate_router(router: Router, pairs: Pairs, *, extra_usd: float = 0.0, seed: int = 0) -> Evaluation:
+def evaluate_router(router: Router, pairs: Pairs, *, extra_usd: float | None = None, seed: int = 0) -> Evaluation:
     """Hold a router against pairs that it has never seen.
 
     Parameters
     ----------
     router : as it was made.
     pairs : of the same models.
-    extra_usd : dollars of judging a request.
+    extra_usd : dollars of judging a request; left out, those that it was fitted with.
     seed : of the bands.
 
     Raises
@@ -120,6 +131,9 @@ def evaluate_router(router: Router, pairs: Pairs, *, extra_usd: float = 0.0, see
     """
     router.refuse_others(pairs)
     refuse_leaks(router.seen, pairs, "router's own")
+    if extra_usd is None:
+        extra_usd = float(router.facts.get("judge_usd", 0.0))
+    whole, pairs = pairs, pairs.distinct()
     known = pairs.with_scores(**{COLUMN: router.scored(pairs)})
     thresholds, rows = np.array(router.thresholds), np.arange(len(pairs))
     who = answering(known.score(COLUMN), thresholds)
@@ -129,8 +143,11 @@ def evaluate_router(router: Router, pairs: Pairs, *, extra_usd: float = 0.0, see
     two = len(pairs.models) == 2
     bands = Bands.of(known, COLUMN, router.kind, extra_usd, name=router.score_name, seed=seed) if two else None
     overhead = 0.0 if router.measured is None else router.measured.overhead_ms / 1000
+    usd = float(billed(pairs, router.kind, extra_usd)[rows, who].mean())
     return Evaluation(
         len(pairs),
+        len(whole) - len(pairs),
+        usd,
         {name: float(share) for name, share in zip(pairs.models, shares, strict=True)},
         float(pairs.right[rows, who].mean()),
         {name: float(value) for name, value in zip(pairs.models, pairs.right.mean(axis=0), strict=True)},

@@ -50,7 +50,7 @@ def curve_figure(
     figure, axes = _axes(axes, f"Quality and cost of routing by {c.name}")
     if dollars:
         scale = 1000.0
-        x, oracle_x = c.usd * scale, _usd_line(bands, c.oracle_rate) * scale
+        x, oracle_x = c.usd * scale, np.array([c.oracle_usd(float(rate)) for rate in c.oracle_rate]) * scale
         random_x = (c.student_usd * scale, c.teacher_usd * scale)
         band_x = np.interp(GRID, c.escalation_rate, c.usd) * scale
         axes.set_xlabel("dollars per 1,000 requests [USD]", color=INK)
@@ -107,13 +107,6 @@ def reliability_figure(reliability: Reliability, axes: Axes | None = None) -> Fi
         fontsize=9, color=INK,
     )  # fmt: skip
     return figure
-
-
-def _usd_line(bands: Bands, rate: Any) -> Any:
-    """Dollars of a request where an oracle sends these shares on."""
-    c = bands.curve
-    kept = c.student_usd if c.kind == "cascade" else c.student_usd * (1 - rate)
-    return kept + rate * c.teacher_usd
 
 
 def _axes(axes: Axes | None, title: str, width: float = 8.0, height: float = 4.6) -> tuple[Figure, Axes]:

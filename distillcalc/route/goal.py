@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from distillcalc.workload.workload import Frozen
 
-DAYS_PER_MONTH = 365.25 / 12
-
 
 class Goal(Frozen):
     """What is asked of a router, and how surely.
@@ -69,4 +67,4 @@ class Goal(Frozen):
         if self.usd_per_month is not None:
             most = "" if self.asks_quality else "the most quality "
             asked.append(f"{most}for at most ${self.usd_per_month:,.0f} a month")
-        return f"{' '.join(asked)}, with {self.confidence:.0%} confidence"
+        return f"{' '.join(asked)}, with {100 * self.confidence:g}% confidence"

@@ -147,11 +147,14 @@ def counts_of(pairs: Pairs, score: str, thresholds: Floats) -> RoutingCounts:
     )  # fmt: skip
 
 
-def candidates(pairs: Pairs, score: str, kind: Kind = "cascade", steps: int = STEPS) -> Floats:
+def candidates(
+    pairs: Pairs, score: str, kind: Kind = "cascade", steps: int = STEPS, *, name: str | None = None
+) -> Floats:
     """Threshold vectors worth trying, shape (mixtures, models - 1), from keeping all to sending all on.
 
     Quantiles of the score. Of a chain, all combinations of them, and of those the ones that no other beats in both
-    quality and cost (share of escalations where costs are not known).
+    quality and cost (share of escalations where costs are not known), and sending everything on. ``name`` is what the
+    score is called in errors.
 
     Raises
     ------
@@ -161,14 +164,14 @@ def candidates(pairs: Pairs, score: str, kind: Kind = "cascade", steps: int = ST
     values = pairs.score(score)
     k = values.shape[1]
     per_stage = steps if k == 1 else max(3, int(MOST_VECTORS ** (1 / k)))
-    stages = [_thresholds(values[:, stage], per_stage, score) for stage in range(k)]
+    stages = [_thresholds(values[:, stage], per_stage, name or score) for stage in range(k)]
     if k == 1:
         return stages[0][:, None]
     every = mixtures(pairs, score, np.array(list(product(*stages))), kind)
     cost = every.usd if np.isfinite(every.usd).all() else every.escalation_rate
     front = pareto(cost, every.quality)
     kept = front[np.unique(np.linspace(0, len(front) - 1, steps).round().astype(int))]
-    return np.asarray(every.thresholds[kept])
+    return np.vstack([every.thresholds[kept], outermost(values)[1]])
 
 
 def pareto(cost: Floats, quality: Floats) -> NDArray[np.intp]:
@@ -177,6 +180,18 @@ def pareto(cost: Floats, quality: Floats) -> NDArray[np.intp]:
     best = np.maximum.accumulate(quality[order])
     new = np.concatenate([[True], best[1:] > best[:-1]])
     return np.asarray(order[new])
+
+
+def outermost(scores: Floats) -> tuple[Floats, Floats]:
+    """Thresholds far below and far above every score, shape (models - 1,) each: nothing is sent on, everything is."""
+    ends = []
+    for column in scores.T:
+        values = column[by_score(column)]
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+        beyond = BEYOND * ((high - low) or 1.0)
+        ends.append((low - beyond, high + beyond))
+    below, above = np.array(ends).T
+    return below, above
 
 
 def by_score(score: Floats) -> NDArray[np.bool_]:
@@ -194,9 +209,9 @@ def _thresholds(score: Floats, steps: int, name: str) -> Floats:
     if len(distinct) < 2:
         said = f"is {distinct[0]:g} for every item" if len(distinct) else "is asked of no item, for rules decide all"
         raise InputError(f"the score {name} {said}: it cannot tell what to send on. Choose another score")
-    beyond = BEYOND * (distinct[-1] - distinct[0])
+    below, above = outermost(score[:, None])
     wanted = np.quantile(score, np.linspace(0, 1, steps), method="inverted_cdf")
-    return np.asarray(np.unique(np.concatenate([wanted[1:], [distinct[0] - beyond, distinct[-1] + beyond]])))
+    return np.asarray(np.unique(np.concatenate([wanted[1:], below, above])))
 
 
 def seconds_of(

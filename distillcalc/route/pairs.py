@@ -87,7 +87,7 @@ class Pairs:
             bad = np.argwhere(~np.isfinite(values))
             if bad.size:
                 raise InputError(f"{name} of item {self.ids[bad[0][0]]!r} is not a number: {values[tuple(bad[0])]}")
-            if name != "scores" and not name.startswith("score ") and (values < 0).any():
+            if not name.startswith("score ") and (values < 0).any():
                 raise InputError(f"{name} must not be below 0. Got {values.min():g}")
         if self.agreement is not None and self.agreement.shape != (n,):
             raise InputError(f"agreement must have shape {(n,)}. Got {self.agreement.shape}")
@@ -203,13 +203,23 @@ class Pairs:
         )
 
     def keys(self) -> NDArray[np.uint64]:
-        """A number for each item that says what it is: of its text without case and spaces, else of its id.
+        """A number for each item that says what it is: of its text without case and spaces.
 
-        Items of one text have one key: they must not stand on both sides of a split.
+        Of an item without a text, of all that is known of it: its id, outcomes and scores. Items of one text have one
+        key: they must not stand on both sides of a split.
         """
-        words = (" ".join(text.casefold().split()) or f"\0{id}" for text, id in zip(self.texts, self.ids, strict=True))
+        words = [" ".join(text.casefold().split()) for text in self.texts]
+        if not all(words):
+            known = np.column_stack([self.right, *(self.scores[name] for name in sorted(self.scores))])
+            words = [w or f"\0{id}\0{row.tobytes()!r}" for w, id, row in zip(words, self.ids, known, strict=True)]
         digests = b"".join(hashlib.blake2b(word.encode(), digest_size=8).digest() for word in words)
         return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+    def distinct(self) -> Pairs:
+        """One item of each text, the first by its id: what a test may take to be drawn one by one."""
+        order = np.argsort(np.array(self.ids), kind="stable")
+        _, first = np.unique(self.keys()[order], return_index=True)
+        return self if len(first) == len(self) else self.take(np.sort(order[first]))
 
     def split(self, shares: Sequence[float], *, seed: int = 0) -> tuple[Pairs, ...]:
         """Deal the items out at random, items of one text together; the order of rows does not matter.

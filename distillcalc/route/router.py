@@ -26,6 +26,7 @@ from distillcalc.route.reference import FEWEST_ITEMS, Reference
 from distillcalc.route.requests import Request, Route, Stage
 from distillcalc.route.rules import Rules
 from distillcalc.route.scores import Parts, Score, score_from
+from distillcalc.workload.files import validate
 from distillcalc.workload.routing import MeasuredRouting
 
 if TYPE_CHECKING:
@@ -213,7 +214,9 @@ class Router:
                 f"{self.models[i]} answers where {self.scores[i].name} is {self.thresholds[i]:.4g} or more, "
                 f"else {following}."
             )
-        said += self.facts.get("promised", [])
+        said += self.facts.get("notes", [])
+        advice = self.facts.get("advice", "router")
+        said += self.facts.get("promised", []) if advice == "router" else [self.facts["verdict"]]
         return {
             "version": self.version,
             "models": list(self.models),
@@ -311,19 +314,25 @@ class Router:
             own = {name.split("/", 1)[1]: v for name, v in arrays.items() if name.startswith(f"score{i}/")}
             scores.append(score_from(Parts(config, own), functions=functions or {}, embedder=embedder))
         measured = about["measured"]
-        return cls(
+        made = cls(
             models=tuple(about["models"]),
             kind=about["kind"],
             scores=tuple(scores),
             thresholds=tuple(about["thresholds"]),
-            rules=Rules.model_validate(about["rules"]),
+            rules=validate(Rules, about["rules"]),
             calibrations=tuple(None if one is None else Calibration.from_dict(one) for one in about["calibrations"]),
-            measured=None if measured is None else MeasuredRouting.model_validate(measured),
+            measured=None if measured is None else validate(MeasuredRouting, measured),
             facts=about["facts"],
             seen=arrays["seen"],
             reference=None if about["reference"] is None else Reference.from_dict(about["reference"]),
             embedder=embedder,
         )
+        if made.version != about["version"]:
+            raise InputError(
+                f"{place / FILE} was changed by hand: it decides otherwise than the router {about['version']} that was "
+                "certified. Fit a router anew, with another goal"
+            )
+        return made
 
 
 def _read(place: Path) -> dict[str, Any]:
@@ -339,7 +348,9 @@ def _read(place: Path) -> dict[str, Any]:
         raise InputError(
             f"{file} has schema version {version!r}, which this distillcalc cannot read (it reads {SCHEMA_VERSION})"
         )
-    lacking = [name for name in ("models", "kind", "scores", "thresholds", "arrays", "facts") if name not in about]
+    lacking = [
+        name for name in ("version", "models", "kind", "scores", "thresholds", "arrays", "facts") if name not in about
+    ]
     if lacking:
         raise InputError(f"{file} lacks {', '.join(lacking)}: it is not whole")
     found: dict[str, Any] = {"measured": None, "reference": None, "rules": {}, "calibrations": [], **about}

@@ -9,7 +9,7 @@ import pytest
 
 from distillcalc.errors import InputError
 from distillcalc.route.bands import Bands, Metric
-from distillcalc.route.beside import Beside, Verdict, judge, pairs_to_show
+from distillcalc.route.beside import Beside, Verdict, judge, judge_chain, pairs_to_show
 from distillcalc.route.certificate import certify
 from distillcalc.route.figures import curve_figure
 from distillcalc.route.goal import Goal
@@ -40,27 +40,102 @@ def verdict(
 def test_the_rows_by_hand() -> None:
     beside = Beside.of(Bands.of(FOUR, "s", resamples=50), 0.5)
     assert [row.name for row in beside.rows] == [
-        "always the student", "always the teacher", "this router", "random, as many sent on", "random, as good",
+        "always the student", "always the teacher", "this router", "random, for as many dollars", "random, as good",
         "oracle, as good",
     ]  # fmt: skip
-    assert [row.quality.value for row in beside.rows] == pytest.approx([0.5, 0.75, 0.75, 0.625, 0.75, 0.75])
-    # A cascade: 1 + 0.5 x 10. Random: half each, or at the teacher's quality the teacher. The oracle sends one on.
-    assert [row.usd_per_1000 for row in beside.rows] == pytest.approx([1e3, 1e4, 6e3, 5.5e3, 1e4, 3.5e3])
+    # A cascade: 1 + 0.5 x 10 = 6. At random that pays for (6 - 1) / 9 = 5/9 of the requests: 0.5 + 5/9 x 0.25.
+    assert [row.quality.value for row in beside.rows] == pytest.approx([0.5, 0.75, 0.75, 0.5 + 5 / 36, 0.75, 0.75])
+    # Random is as good where the teacher answers all; the oracle sends one on.
+    assert [row.usd_per_1000 for row in beside.rows] == pytest.approx([1e3, 1e4, 6e3, 6e3, 1e4, 3.5e3])
+    unpriced = Beside.of(Bands.of(Pairs.of(*FOUR.right.T, scores={"s": FOUR.score("s")[:, 0]}), "s", resamples=50), 0.5)
+    assert unpriced.rows[3].name == "random, as many sent on"
+    assert unpriced.rows[3].quality.value == pytest.approx(0.625)
     assert beside.lines()[2][-1] == "+40%"
-    assert beside.over_random.value == pytest.approx(0.125)
+    assert beside.over_random is not None
+    assert beside.over_random.value == pytest.approx(0.25 - 5 / 36)
 
 
 def test_a_router_that_is_worth_having() -> None:
     found = verdict(Goal(retention=0.95), student_usd=1e-5, teacher_usd=1e-3)
     assert found.advice == "router"
     assert "per 1,000 requests against $1 for the teacher alone" in str(found)
-    assert "surely worse" in str(found)
+    assert "The same dollars spent at random would have a quality" in str(found)
+    assert ", surely so;" in str(found)
 
 
 def test_a_teacher_that_is_weaker_than_its_student_is_told() -> None:
     found = verdict(Goal(retention=0.95), teacher=0.5)
     assert found.advice == "student"
     assert "The teacher is surely not better than the student" in str(found)
+
+
+def complementary(n: int, seed: int) -> Pairs:
+    """Both right in about 0.8, hardly ever wrong together, and a score that knows which."""
+    rng = np.random.default_rng(seed)
+    which = rng.random(n)
+    student, teacher = which > 0.2, (which < 0.8) | (rng.random(n) < 0.02)
+    ids = [f"{seed}-{i}" for i in range(n)]
+    return Pairs.of(student, teacher, scores={"s": which}, ids=ids, student_usd=1e-5, teacher_usd=1e-3)
+
+
+def test_a_teacher_that_is_no_better_but_wrong_elsewhere_is_worth_routing_to() -> None:
+    tuning, certifying = complementary(2_000, 1), complementary(2_000, 2)
+    found = certify(tuning, certifying, "s", candidates(tuning, "s"), Goal(floor=0.9))
+    said = judge(found, Bands.of(certifying, "s", resamples=300))
+    assert said.advice == "router"
+    assert found.quality is not None
+    assert found.quality.value > 0.9
+
+
+def test_a_student_that_is_dearer_and_no_better_is_not_taken() -> None:
+    found = verdict(Goal(retention=0.7), student_usd=2e-2, teacher_usd=1e-3)
+    assert found.advice == "teacher"
+    assert "the teacher is better for less" in str(found)
+
+
+def test_a_score_that_is_upside_down_is_named() -> None:
+    tuning, certifying = (drawn(1_500, seed) for seed in (1, 2))
+    flipped = [one.with_scores(s=-one.score("s")[:, 0]) for one in (tuning, certifying)]
+    found = certify(flipped[0], flipped[1], "s", candidates(flipped[0], "s"), Goal(retention=0.95))
+    said = judge(found, Bands.of(flipped[1], "s", resamples=300))
+    assert said.advice == "teacher"
+    assert "upside down" in str(said)
+
+
+def test_random_for_the_same_dollars_is_what_a_dear_student_has_to_beat() -> None:
+    """The student takes six tenths of the teacher's price: sending on at random pays it for fewer requests."""
+    found = verdict(Goal(retention=0.93), student_usd=6e-4, teacher_usd=1e-3)
+    assert found.advice == "teacher"
+    assert "The same dollars spent at random would have a quality" in str(found)
+    assert "higher" in str(found)
+
+
+def test_a_budget_that_the_teacher_breaks_leaves_the_student() -> None:
+    goal = Goal(usd_per_month=500, requests_per_month=1_000_000)
+    found = verdict(goal, informed=False, student_usd=1e-5, teacher_usd=1e-3)
+    assert found.advice == "student"
+
+
+def test_a_chain_that_one_of_its_models_matches_for_less_is_none() -> None:
+    rng = np.random.default_rng(0)
+    made = []
+    for name in ("t", "c"):
+        n = 1_000
+        right = (rng.random((n, 3)) < np.array([0.5, 0.93, 0.95])).astype(float)
+        ids, usd = tuple(f"{name}{i}" for i in range(n)), np.tile([1e-3, 2e-3, 1e-1], (n, 1))
+        made.append(Pairs(ids, ("",) * n, ("a", "b", "c"), right, {"s": rng.random((n, 2))}, usd))
+    # Scores of noise: any mixture pays b's price more than once, or c's, and is hardly better than b.
+    found = certify(made[0], made[1], "s", candidates(made[0], "s"), Goal(retention=0.8))
+    said = judge_chain(found, made[1])
+    assert said.advice == "one-model"
+    assert str(said).startswith("Do not route: one model of the chain. b alone is right in 0.9")
+    assert found.chosen is not None
+    quality, usd = found.certifying.quality[found.chosen], found.certifying.usd[found.chosen]
+    beside = Beside.of_chain(made[1], found.certifying.shares[found.chosen], float(quality), float(usd))
+    assert [row.name for row in beside.rows] == ["always a", "always b", "always c", "this router"]
+    assert [row.usd_per_1000 for row in beside.rows[:3]] == pytest.approx([1, 2, 100])
+    assert beside.over_random is None
+    assert len(beside.lines()) == 4
 
 
 def test_a_student_that_does_by_itself_needs_no_router() -> None:

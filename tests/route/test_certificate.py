@@ -107,7 +107,7 @@ def test_a_tighter_goal_never_sends_less_on() -> None:
     assert rates[0] < rates[-1]
 
 
-def test_too_few_pairs_say_how_many_more_and_so_many_do() -> None:
+def test_too_few_pairs_say_how_many_more() -> None:
     few_tuning, few = both(40, 3)
     grid = candidates(few_tuning, "s", steps=9)
     goal = Goal(floor=0.85)
@@ -227,3 +227,72 @@ def test_a_goal_says_what_it_asks() -> None:
     assert str(Goal(retention=0.92)) == "quality at least 0.92 of the teacher's, with 95% confidence"
     most = Goal(usd_per_month=1_500, requests_per_month=1e6)
     assert str(most) == "the most quality for at most $1,500 a month, with 95% confidence"
+
+
+def dear_when_hard(n: int, rng: np.random.Generator, name: str) -> Pairs:
+    """Hard questions have long answers: the less sure the student, the dearer both models."""
+    chance = STUDENT.rvs(n, random_state=rng)
+    length = 1 + 8 * (1 - chance) ** 2
+    return Pairs.of(
+        rng.random(n) < chance, rng.random(n) < TEACHER, scores={"s": chance}, ids=[f"{name} {i}" for i in range(n)],
+        student_usd=1e-5 * length, teacher_usd=1e-3 * length,
+    )  # fmt: skip
+
+
+def test_a_budget_holds_where_the_dear_requests_are_those_sent_on() -> None:
+    goal = Goal(usd_per_month=1_000, requests_per_month=1_000_000, confidence=0.9)
+    many = dear_when_hard(400_000, np.random.default_rng(0), "many")
+    sure, usd = many.score("s")[:, 0], many.usd
+    assert usd is not None
+    rng, broken, used = np.random.default_rng(1), 0, []
+    for _ in range(150):
+        tuning, certifying = dear_when_hard(400, rng, "t"), dear_when_hard(400, rng, "c")
+        found = certify(tuning, certifying, "s", candidates(tuning, "s", steps=13), goal)
+        assert found.thresholds is not None
+        month = 1e6 * (usd[:, 0].mean() + (usd[:, 1] * (sure < found.thresholds[0])).mean())
+        used.append(month)
+        broken += month > 1_000
+    assert broken <= binom.ppf(0.999, 150, 0.1)
+    assert np.mean(used) > 500
+
+
+def test_what_no_budget_pays_for_is_told_in_dollars() -> None:
+    tuning, certifying = both(300, 20, student_usd=1e-3, teacher_usd=1e-2)
+    goal = Goal(usd_per_month=500, requests_per_month=1_000_000)
+    said = " ".join(certify(tuning, certifying, "s", candidates(tuning, "s"), goal).sentences)
+    assert "The cheapest that there is costs $1,000 a month" in said
+
+
+def test_a_budget_that_the_student_keeps_surely_is_certified_however_few_the_pairs() -> None:
+    tuning, certifying = both(60, 21, student_usd=1e-3, teacher_usd=1.0)
+    goal = Goal(usd_per_month=1_010, requests_per_month=1_000_000)
+    found = certify(tuning, certifying, "s", candidates(tuning, "s"), goal)
+    assert found.chosen is not None
+    assert found.certifying.escalation_rate[found.chosen] == 0
+
+
+def test_more_pairs_are_not_asked_for_where_the_budget_stands_in_the_way() -> None:
+    tuning, certifying = both(2_000, 22, student_usd=1e-5, teacher_usd=1e-3)
+    goal = Goal(retention=0.97, usd_per_month=50, requests_per_month=1_000_000)
+    found = certify(tuning, certifying, "s", candidates(tuning, "s"), goal)
+    assert found.chosen is None
+    assert found.more_items is None
+    assert "within the budget" in " ".join(found.sentences)
+
+
+def test_shares_of_rightness_say_how_many_more_pairs_it_takes() -> None:
+    rng = np.random.default_rng(23)
+    made = []
+    for name in ("t", "c"):
+        sure = rng.random(60)
+        ids = [f"{name}{i}" for i in range(60)]
+        student, teacher = np.clip(sure + 0.3, 0, 1), np.full(60, 0.9)
+        made.append(Pairs.of(student, teacher, scores={"s": sure}, ids=ids))
+    found = certify(made[0], made[1], "s", candidates(made[0], "s"), Goal(retention=0.97))
+    assert found.chosen is None
+    assert found.more_items is not None
+    assert found.more_items > 50
+
+
+def test_a_confidence_is_told_to_its_last_digit() -> None:
+    assert str(Goal(floor=0.9, confidence=0.995)).endswith("with 99.5% confidence")

@@ -183,6 +183,7 @@ def test_many_scores_are_banded_in_groups_and_figures_stay_exact() -> None:
 def test_the_lift_is_apgr_above_random_times_the_gap() -> None:
     bands = Bands.of(FOUR, "s", resamples=50)
     assert bands.lift.value == pytest.approx((bands.curve.apgr - 0.5) * bands.curve.gap)
-    assert bands.over_random(0.25).value == pytest.approx(0.75 - (0.5 + 0.25 * 0.25))
+    # One sent on costs 1 + 0.25 x 10 = 3.5, for which at random (3.5 - 1) / 9 go to the teacher.
+    assert bands.over_random(0.25).value == pytest.approx(0.75 - (0.5 + 2.5 / 9 * 0.25))
     same = Bands.of(FOUR, "s", resamples=50)
     assert (bands.quality == same.quality).all()

@@ -10,13 +10,15 @@ import pytest
 
 from distillcalc.decide.recommend import recommend
 from distillcalc.errors import InputError, UnknownName
+from distillcalc.route.confidence import Confidence
 from distillcalc.route.cross_fit import cross_fit
 from distillcalc.route.deciding import with_router
 from distillcalc.route.evaluate import evaluate_router
 from distillcalc.route.fit import Fitted, fit_router
+from distillcalc.route.given import Given
 from distillcalc.route.goal import Goal
 from distillcalc.route.learned import LearnedScore
-from distillcalc.route.pairs import Pairs
+from distillcalc.route.pairs import Pairs, Rejected
 from distillcalc.route.requests import Request
 from distillcalc.route.router import Router
 from distillcalc.route.rules import Rules
@@ -240,3 +242,114 @@ def test_nothing_certified_sends_everything_on() -> None:
     assert found.certificate.chosen is None
     fresh = drawn(500, seed=5)
     assert (found.router.scored(fresh)[:, 0] < found.router.thresholds[0]).all()
+
+
+def test_repeated_texts_count_once_and_a_frequent_one_is_named() -> None:
+    """Half of the traffic is one text, which the student gets wrong: no promise can come of its repeats."""
+    rng = np.random.default_rng(4)
+    n = 4_000
+    often = rng.random(n) < 0.5
+    chance = np.where(often, 0.99, rng.beta(3, 1.2, n))
+    right = np.where(often, 0.0, rng.random(n) < chance)
+    texts = ["the frequent one" if one else f"text {i}" for i, one in enumerate(often)]
+    pairs = Pairs.of(right, rng.random(n) < 0.93, scores={"sure": chance}, texts=texts, ids=[str(i) for i in range(n)])
+    both = [fit_router(pairs, GOAL, seed=seed) for seed in range(4)]
+    for one in both:  # the frequent text is on one side of each split
+        assert len(set(one.certifying.texts)) == one.parts[2]
+        among = "the frequent one" in one.certifying.texts
+        assert among == any("each text counts once, and one text is" in note for note in one.notes)
+    assert any("the frequent one" in one.certifying.texts for one in both)
+
+
+def test_rows_that_were_lost_are_told_first_and_too_many_are_refused() -> None:
+    pairs = drawn(600)
+    few = replace(pairs, rejected=tuple(Rejected(i, "teacher_right is missing") for i in range(5)))
+    assert fit_router(few, GOAL).notes == ("5 of 605 rows are no pairs (5 x teacher_right is missing).",)
+    some = replace(pairs, rejected=tuple(Rejected(i, "teacher_right is missing") for i in range(100)))
+    assert "nothing that is promised holds" in fit_router(some, GOAL).notes[0]
+    most = replace(pairs, rejected=tuple(Rejected(i, "teacher_right is missing") for i in range(700)))
+    with pytest.raises(InputError, match="700 of 1,300 rows are no pairs"):
+        fit_router(most, GOAL)
+
+
+def test_a_chain_that_nothing_is_certified_of_sends_everything_on() -> None:
+    rng = np.random.default_rng(3)
+    n = 400
+    right = (rng.random((n, 3)) < np.array([0.4, 0.95, 0.9])).astype(float)
+    ids = tuple(map(str, range(n)))
+    chain = Pairs(ids, ("",) * n, ("a", "b", "c"), right, {"s": rng.random((n, 2))})
+    found = fit_router(chain, Goal(floor=0.99))
+    assert found.certificate.chosen is None
+    assert found.verdict.advice in ("teacher", "more-data")
+    assert (found.router.scored(chain) < np.array(found.router.thresholds)).all()
+
+
+def test_a_column_named_like_a_confidence_is_one_only_where_the_probabilities_give_it() -> None:
+    rng = np.random.default_rng(5)
+    sure = 0.34 + 0.66 * rng.beta(3, 1.2, 800)
+    pairs = Pairs.of(rng.random(800) < sure, rng.random(800) < 0.95, scores={"max_probability": sure})
+    asked = tuple(Request(probabilities=[p, (1 - p) / 2, (1 - p) / 2]) for p in sure)
+    known = replace(pairs, requests=asked)
+    assert isinstance(fit_router(known, Goal(retention=0.9)).router.scores[0], Confidence)
+    other = replace(pairs.with_scores(max_probability=5 * sure), requests=asked)
+    assert isinstance(fit_router(other, Goal(retention=0.9)).router.scores[0], Given)
+    assert isinstance(fit_router(pairs, Goal(retention=0.9)).router.scores[0], Given)
+    bare = replace(pairs, scores={}, requests=asked)  # nothing is named: the probabilities are what there is
+    tried = {one.name for one in fit_router(bare, Goal(retention=0.9)).tried}
+    assert tried == {"max_probability", "margin", "entropy"}
+
+
+def test_a_student_that_is_always_right_needs_no_calibration_and_no_router() -> None:
+    pairs = drawn(600)
+    perfect = replace(pairs, right=np.column_stack([np.ones(600), pairs.right[:, 1]]))
+    found = fit_router(perfect, GOAL)
+    assert found.verdict.advice == "student"
+    assert found.router.calibrations == (None,)
+    with pytest.raises(InputError, match="no calibration"):
+        found.reliability()
+
+
+def test_amounts_that_cannot_be_are_refused() -> None:
+    for wrong in ({"extra_usd": -1.0}, {"extra_usd": float("nan")}, {"overhead_ms": -5.0}):
+        with pytest.raises(InputError, match="must be a number of 0 or more"):
+            fit_router(drawn(100), GOAL, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="below 1e"):
+        fit_router(drawn(100, scores={"s": np.linspace(-1, 1, 100) * 1e308}), GOAL)
+    with pytest.raises(InputError, match="shares are three"):
+        fit_router(drawn(100), GOAL, shares=[float("nan"), 0.5, 0.5])
+
+
+def test_what_judging_costs_goes_on_into_evaluation_and_scenario() -> None:
+    found = fit_router(drawn(), GOAL, extra_usd=2e-4)
+    fresh = drawn(seed=1)
+    usd = evaluate_router(found.router, fresh).usd
+    assert usd == pytest.approx(evaluate_router(found.router, fresh, extra_usd=0.0).usd + 2e-4)
+    made = with_router(Scenario.load("support-triage"), found.router)
+    assert made.choices.routing.verifier_usd_per_request == 2e-4
+
+
+def test_a_scenario_takes_the_counts_and_refuses_another_teacher(fitted: Fitted) -> None:
+    plain = Scenario.load("support-triage").to_dict()
+    del plain["choices"]["evaluations"]
+    made = with_router(Scenario.from_dict(plain), fitted.router)
+    right = fitted.certifying.right.sum(axis=0)
+    assert made.choices.evaluations["teacher"].correct == right[1]
+    assert made.choices.evaluations["qwen3-4b"].correct == right[0]
+    kept = with_router(Scenario.load("support-triage"), fitted.router)
+    assert kept.choices.evaluations["teacher"].total == 500  # its own counts stand
+    measured = fitted.router.measured
+    assert measured is not None
+    unnamed = replace(fitted.router, measured=measured.model_copy(update={"teacher": "teacher"}))
+    with pytest.raises(InputError, match=r"the scenario's teacher is openai/gpt-6-sol\. Got a router before teacher"):
+        with_router(Scenario.load("support-triage"), unnamed)
+    assert with_router(Scenario.load("support-triage"), unnamed, teacher="openai/gpt-6-sol") == kept
+
+
+def test_a_budget_is_told_apart_from_quality_when_it_is_evaluated() -> None:
+    goal = Goal(retention=0.9, usd_per_month=600, requests_per_month=1_000_000)
+    found = fit_router(drawn(), goal)
+    fresh = drawn(seed=1)
+    dearer = replace(fresh, usd=fresh.usd * 10)  # type: ignore[operator]
+    said = " ".join(evaluate_router(found.router, dearer).sentences)
+    assert "ABOVE its budget of $600" in said
+    assert "within its budget" in " ".join(evaluate_router(found.router, fresh).sentences)

@@ -97,3 +97,7 @@ def test_the_key_of_an_item_is_its_text_and_of_one_without_text_its_id() -> None
     keys = pairs.keys()
     assert keys[0] == keys[1]
     assert len(set(keys.tolist())) == 3
+    assert pairs.distinct().ids == ("1", "3", "4")
+    # Row numbers alone do not make two items the same.
+    other = Pairs.of([1, 0], [0, 1], ids=["3", "4"])
+    assert not set(other.keys().tolist()) & set(keys.tolist())

@@ -184,3 +184,19 @@ def test_an_unknown_kind_of_score_is_refused(tmp_path: Path) -> None:
     (folder / "router.json").write_text(json.dumps(about))
     with pytest.raises(UnknownName, match="oracle"):
         Router.load(folder)
+
+
+def test_a_threshold_that_was_edited_is_not_the_one_that_was_certified(tmp_path: Path) -> None:
+    folder = cascade().save(tmp_path / "router")
+    about = json.loads((folder / "router.json").read_text())
+    about["thresholds"] = [0.1]
+    (folder / "router.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="changed by hand"):
+        Router.load(folder)
+
+
+def test_what_was_advised_against_is_said_instead_of_a_promise() -> None:
+    facts = {"advice": "teacher", "verdict": "Do not route: the teacher alone.", "promised": ["Certified."]}
+    said = " ".join(cascade(facts=facts).about()["sentences"])
+    assert "Do not route" in said
+    assert "Certified." not in said
