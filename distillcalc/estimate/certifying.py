@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from distillcalc.errors import InputError
-from distillcalc.estimate.paired_retention import paired_p_value, retention_p_value
+from distillcalc.estimate.paired_retention import boundary_spread, paired_p_value, retention_p_value
 from distillcalc.workload.routing import MeasuredRouting, RoutingCounts
 
 Floats = NDArray[np.float64]
@@ -226,9 +226,10 @@ def more_items(
 
     Returns
     -------
-    The least k with N z + k mu - z_power sigma sqrt(k) >= z_level sigma sqrt(N + k), for the mean z of the N certifying
-    items, the mean mu and standard deviation sigma of tuning and certifying items together: a normal approximation. Of
-    thresholds that the order puts before it, and that are not certified either, the one that needs most counts.
+    The least k with N z + k mu - z_power sigma sqrt(k) >= z_level sigma_0 sqrt(N + k), for the mean z of the N
+    certifying items, the mean mu and standard deviation sigma of tuning and certifying items together, and sigma_0
+    where the requirement is just met: a normal approximation. Of thresholds that the order puts before it, and that
+    are not certified either, the one that needs most counts.
     None where the estimate is not above the requirement, so that no number of items would do; 0 where it is certified.
     """
     from scipy.special import ndtri
@@ -251,22 +252,32 @@ def more_items(
         return None
     _, spread = _margin(pooled, floor, retention)
     own, _ = _margin(certifying, floor, retention, smoothing=0.0)
-    sigma_0 = None if floor is None else max(float(np.sqrt(floor * (1 - floor))), 1e-9)
+    just_met = _spread_at_the_boundary(pooled, floor, retention)
     level = (1 - confidence) * (1 - NUISANCE_SHARE if retention is not None else 1)
     z = (float(ndtri(1 - level)), float(ndtri(power)))
     # Those that are tried before it must be certified too.
     order = trial_order(measured, floor=floor, retention=retention).ravel().tolist()
     passed = certified(measured, floor=floor, retention=retention, confidence=confidence)
     tried = [i for i in order[: order.index(point) + 1] if i in meets and not passed[i]]
-    return max((_needed(certifying.items, own[i], margin[i], spread[i], sigma_0, z) for i in tried), default=0)
+    return max((_needed(certifying.items, own[i], margin[i], spread[i], just_met[i], z) for i in tried), default=0)
 
 
-def _needed(n: int, own: float, mu: float, sigma: float, sigma_0: float | None, z: tuple[float, float]) -> int:
+def _spread_at_the_boundary(counts: RoutingCounts, floor: float | None, retention: float | None) -> Floats:
+    """Standard deviation over items of the margin where the requirement is just met, shape (thresholds,)."""
+    gained, lost = (np.asarray(values, dtype=float) for values in (counts.gained, counts.lost))
+    if retention is None:
+        assert floor is not None
+        return np.full(len(gained), max(float(np.sqrt(floor * (1 - floor))), 1e-9))
+    either = np.maximum(counts.teacher_right + gained, 1.0)
+    return np.asarray(np.sqrt(either / counts.items) * boundary_spread(gained / either, lost / either, retention))
+
+
+def _needed(n: int, own: float, mu: float, sigma: float, sigma_0: float, z: tuple[float, float]) -> int:
     """How many more items bring the sum of n items of mean ``own`` above what a test at the quantile z[0] asks."""
 
     def enough(k: float) -> bool:
         surplus = n * own - 0.5 + k * mu - z[1] * sigma * np.sqrt(k)  # half an item: the counts are whole
-        return bool(surplus >= z[0] * (sigma if sigma_0 is None else sigma_0) * np.sqrt(n + k))
+        return bool(surplus >= z[0] * sigma_0 * np.sqrt(n + k))
 
     low, high = 0, 1
     while not enough(high) and high < MOST_ITEMS:

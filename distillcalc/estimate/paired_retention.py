@@ -111,6 +111,22 @@ def paired_p_value(m: int, gained: int, lost: int, rho: float, gamma: float, lev
     return min(1.0, gamma + _largest(m, reached, rho, low, high, CLOSE * gamma))
 
 
+def boundary_spread(gained: ArrayLike, lost: ArrayLike, rho: float) -> Floats:
+    """Standard deviation of the margin of one item that either gets right, where the requirement is just met.
+
+    Parameters
+    ----------
+    gained, lost : shares of those items that the mixture alone gets right, and the teacher alone.
+    rho : least retention.
+
+    Returns
+    -------
+    sqrt(rho ((1 + rho) u + 1 - rho)), u the most likely share gained on the boundary, as in :func:`retention_p_value`.
+    """
+    u = _most_likely(np.asarray(gained, dtype=float), np.asarray(lost, dtype=float), rho)
+    return np.asarray(np.sqrt(rho * ((1 + rho) * u + 1 - rho)))
+
+
 def _most_likely(a: Floats, b: Floats, rho: float) -> Floats:
     """The alpha on the boundary under which shares ``a`` gained and ``b`` lost are most likely."""
     q = rho * rho * a + b - (1 - rho * rho)
@@ -122,10 +138,9 @@ def _most_likely(a: Floats, b: Floats, rho: float) -> Floats:
 
 def _score(gained: Ints, lost: Ints, m: int, rho: float) -> Floats:
     a, b = gained / m, lost / m
-    variance = rho * ((1 + rho) * _most_likely(a, b, rho) + 1 - rho)
-    margin = rho * a - b + (1 - rho)
-    # Without any variance nothing is gained and nothing lost where all is asked for: the margin is 0.
-    return np.asarray(np.sqrt(m) * margin / np.sqrt(np.where(variance > 0, variance, 1.0)))
+    spread = boundary_spread(a, b, rho)
+    # Without any spread nothing is gained and nothing lost where all is asked for: the margin is 0.
+    return np.asarray(np.sqrt(m) * (rho * a - b + (1 - rho)) / np.where(spread > 0, spread, 1.0))
 
 
 def _least(lost: Ints, m: int, rho: float, reached: float) -> Ints:

@@ -190,7 +190,7 @@ def test_a_value_that_only_decides_is_on_the_same_side_of_the_level() -> None:
 def test_with_many_items_the_power_is_that_of_the_normal_approximation() -> None:
     # 8% gained, 15% lost, 74.4% right by both: margin 0.08 + 0.1 x 0.744 - 0.9 x 0.15 = 0.0194 with sd 0.45, which is
     # 1.9 standard errors of 2,000 items.
-    rng, n, runs = np.random.default_rng(3), 2_000, 1_000
+    rng, n, runs = np.random.default_rng(3), 2_000, 600
     gained, lost, both = 0.08, 0.15, 0.744
     drawn = rng.multinomial(n, [gained, lost, both, 1 - gained - lost - both], size=runs)
     p = np.array([paired_p_value(int(a + b + c), int(a), int(b), 0.9, 0.001, 0.05) for a, b, c, _ in drawn])
@@ -322,6 +322,42 @@ def test_more_items_are_about_as_many_as_the_power_asks_for() -> None:
     share = np.mean(floor_p_value(right, 300 + more, 0.9) <= 0.05)
     assert share == pytest.approx(0.8, abs=0.05)
     assert (more_items(one, floor=0.9, confidence=0.95, power=0.95) or 0) > more
+
+
+@pytest.mark.parametrize(
+    ("teacher", "gained", "lost", "asked"),
+    [
+        (0.9, 0.05, 0.068, {"retention": 0.95}),  # keeps 0.98
+        (0.85, 0.06, 0.043, {"retention": 1.0}),  # keeps 1.02
+        (0.9, 0.03, 0.057, {"retention": 0.9}),  # keeps 0.97: few more
+        (0.97, 0.02, 0.02, {"floor": 0.95}),
+    ],
+)
+def test_with_so_many_more_about_four_in_five_are_certified(
+    teacher: float, gained: float, lost: float, asked: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(5)
+    p = [gained, lost, teacher - lost, 1 - teacher - gained]
+
+    def drawn(items: int) -> np.ndarray:
+        return rng.multinomial(items, p)
+
+    def made(of: np.ndarray) -> RoutingCounts:
+        a, b, both, _ = of.tolist()
+        return counts(int(of.sum()), b + both, (0, a, b))
+
+    held, asked_for = 0, 0
+    while asked_for < 300:
+        tuning, certifying = made(drawn(20_000)), drawn(100)
+        now = router(tuning, made(certifying))
+        if certified(now, confidence=0.95, **asked)[0]:
+            continue
+        more = more_items(now, confidence=0.95, **asked)
+        assert more is not None
+        then = router(tuning, made(certifying + drawn(more)))
+        asked_for += 1
+        held += bool(certified(then, confidence=0.95, **asked)[0])
+    assert 0.7 < held / asked_for < 0.9
 
 
 def test_more_items_are_of_the_cheapest_whose_estimate_is_enough() -> None:
