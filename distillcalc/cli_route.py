@@ -275,7 +275,9 @@ def drift(
     column: Annotated[
         list[str] | None, typer.Option(help="Which column holds which figure, such as score=confidence; repeat.")
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Probability of any false alarm, ever.")] = 0.05,
+    alpha: Annotated[
+        float | None, typer.Option(help="Probability of any false alarm, ever; left out, 0.05 or the state's.")
+    ] = None,
     requests_per_day: Annotated[float | None, typer.Option(help="For what it costs to wait.")] = None,
     teacher_usd: Annotated[float, typer.Option(help="Dollars of a request that is sent on.")] = 0.0,
     wrong_answer_usd: Annotated[float | None, typer.Option(help="Dollars that a wrong answer costs.")] = None,
@@ -300,7 +302,12 @@ def drift(
         raise InputError(
             f"the router in {router} was certified on too few pairs to compare with: fit it anew with more"
         )
-    watch = Watch.load(state) if state is not None and state.exists() else Watch(reference, alpha=alpha)
+    if state is not None and state.exists():
+        watch = Watch.load(state)
+        if alpha is not None and alpha != watch.alpha:
+            raise InputError(f"{state} watches with alpha {watch.alpha:g}. Got {alpha:g}: name another file")
+    else:
+        watch = Watch(reference, alpha=0.05 if alpha is None else alpha)
     if any(getattr(watch.reference, name) != getattr(reference, name) for name in ("items", "escalated", "floor")):
         raise InputError(f"{state} watches another router than the one in {router}: name another file")
     named = {field: name for field, _, name in (one.partition("=") for one in column or [])}

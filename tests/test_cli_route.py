@@ -150,6 +150,12 @@ def test_drift_tells_a_quiet_log_from_one_that_moved(place: Path) -> None:
     assert told["drift"]["advice"] == "recalibrate"
     assert told["waiting"] is not None
     assert "1,500 requests read" in moved.output
+    with pytest.raises(DistillcalcError, match=r"watches with alpha 0\.05\. Got 0\.2"):
+        raised("drift", place / "router", place / "moved.jsonl", "--state", place / "watch.json", "--alpha", 0.2)
+    (place / "odd.jsonl").write_text('{"score": 0.5, "escalated": false, "student_right": true}\n')
+    assert "not read: student_right" in run("drift", place / "router", place / "odd.jsonl").output
+    with pytest.raises(DistillcalcError, match="no folder"):
+        raised("drift", place / "router", place / "moved.jsonl", "--state", place / "nowhere" / "x.json")
 
 
 def test_litellm_is_told_where_both_models_are_and_no_key(place: Path) -> None:
@@ -176,6 +182,12 @@ def test_what_cannot_be_right_is_told_before_the_work(place: Path) -> None:
         raised("fit", place / "pairs.jsonl", "--label", "label")
     with pytest.raises(DistillcalcError, match="no router in"):
         raised("explain", place / "nowhere")
+    with pytest.raises(DistillcalcError, match="holds something else"):
+        raised("fit", place / "pairs.jsonl", "--label", "label", "--retention", 0.9, "-o", place)
+    with pytest.raises(DistillcalcError, match="cannot write a router"):
+        raised("fit", place / "pairs.jsonl", "--label", "label", "--retention", 0.9, "-o", place / "pairs.jsonl" / "x")
+    with pytest.raises(DistillcalcError, match=r"ends in \.toml"):
+        raised("scenario", place / "router", "support-triage", "-o", place / "x.json")
     with pytest.raises(DistillcalcError, match="kind must be"):
         raised("fit", place / "pairs.jsonl", "--label", "label", "--retention", 0.9, "--score", "margin", "--kind", "x")
 

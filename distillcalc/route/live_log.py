@@ -44,6 +44,7 @@ class LiveLog:
     agreement, right : in [0, 1], nan where not known.
     unreadable : lines that are not among the rows.
     reordered : whether the file was not in the order of its times, and was sorted.
+    unused : columns of the file that nothing was read from.
     """
 
     time: Floats
@@ -53,6 +54,7 @@ class LiveLog:
     right: Floats
     unreadable: tuple[Unreadable, ...] = field(default=(), repr=False)
     reordered: bool = False
+    unused: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.score)
@@ -64,7 +66,8 @@ class LiveLog:
             first = self.unreadable[0]
             told += f", {len(self.unreadable):,} lines not ({'; '.join(f'{n:,} x {why}' for why, n in reasons.items())}"
             told += f"; the first is line {first.line})"
-        return told + (", sorted by time" if self.reordered else "")
+        told += ", sorted by time" if self.reordered else ""
+        return told + (f"; not read: {', '.join(self.unused)}" if self.unused else "")
 
 
 def read_log(
@@ -132,7 +135,8 @@ def read_log(
     if reordered:
         found = found[np.argsort(times, kind="stable")]
     time, score, escalated, agreement, right = (np.ascontiguousarray(column) for column in found.T)
-    return LiveLog(time, score, escalated, agreement, right, tuple(bad), reordered)
+    unused = tuple(sorted(named - set(own.values())))
+    return LiveLog(time, score, escalated, agreement, right, tuple(bad), reordered, unused)
 
 
 class _BadValue(Exception):
