@@ -19,6 +19,7 @@ from distillcalc.cli_benchmark import benchmark_app, validate
 from distillcalc.cli_demo import demo
 from distillcalc.cli_finetune import finetune_app
 from distillcalc.cli_label import dataset, inputs, label
+from distillcalc.cli_notebook import dashboard, notebooks
 from distillcalc.cli_route import route_app
 from distillcalc.cli_train import train
 from distillcalc.errors import DistillcalcError
@@ -609,6 +610,8 @@ app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(route_app, name="route")
 app.command()(validate)
 app.command()(demo)
+app.command()(notebooks)
+app.command()(dashboard)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Where the shipped data lies: inside an installed wheel, or beside the package in a checkout."""
+"""Where the shipped data and notebooks lie: inside an installed wheel, or beside the package in a checkout."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def data_folder() -> Path:
         if (folder / "gpus.toml").is_file():
             return folder
     raise DistillcalcError("the data folder of distillcalc is missing: reinstall the package")
+
+
+@cache
+def notebooks_folder() -> Path:
+    """The folder of the guided notebooks."""
+    package = Path(__file__).parent
+    for folder in (package / "_notebooks", package.parent / "notebooks"):
+        if (folder / "00_start_here.ipynb").is_file():
+            return folder
+    raise DistillcalcError("the notebooks of distillcalc are missing: reinstall the package")

@@ -24,10 +24,16 @@ from pathlib import Path
 wheel, root = sys.argv[1:]
 packed = set(zipfile.ZipFile(wheel).namelist())
 tables = {f"distillcalc/_data/{p.relative_to(root + '/data').as_posix()}" for p in Path(root, "data").rglob("*.toml")}
-missing = sorted((tables | {"distillcalc/py.typed", "distillcalc/cli.py"}) - packed)
-if missing or not tables:
-    sys.exit(f"{Path(wheel).name} must hold data/*.toml as distillcalc/_data/*.toml. Missing: {missing or 'every table'}")
-strays = sorted(n for n in packed if not n.startswith(("distillcalc/", "distillcalc-")) or "__pycache__" in n)
+notebooks = {f"distillcalc/_notebooks/{p.name}" for p in Path(root, "notebooks").glob("*.ipynb")}
+page = "distillcalc/notebook/jupyter/nbconvert/templates/distillcalc/index.html.j2"
+missing = sorted((tables | notebooks | {"distillcalc/py.typed", "distillcalc/cli.py", page}) - packed)
+if missing or not tables or not notebooks:
+    sys.exit(
+        f"{Path(wheel).name} must hold data/*.toml as distillcalc/_data/*.toml and notebooks/*.ipynb as "
+        f"distillcalc/_notebooks/*.ipynb. Missing: {missing or 'every one'}"
+    )
+rooms = ("distillcalc/", "distillcalc-")
+strays = sorted(n for n in packed if not n.startswith(rooms) or "__pycache__" in n or ".ipynb_checkpoints" in n)
 if strays:
     sys.exit(f"{Path(wheel).name} holds files that are no part of distillcalc: {strays}")
 PY
@@ -37,6 +43,11 @@ PY
 mkdir "$scratch/elsewhere"
 cd "$scratch/elsewhere"
 "$scratch/venv/bin/distillcalc" recommend support-triage --json >"$scratch/decision.json"
+"$scratch/venv/bin/distillcalc" notebooks mine >"$scratch/notebooks.log"
+(cd "$root/notebooks" && ls ./*.ipynb) | diff - <(cd mine && ls ./*) || {
+    echo "distillcalc notebooks must copy what notebooks/ holds" >&2
+    exit 1
+}
 "$scratch/venv/bin/python" - "$scratch/decision.json" "$root" <<'PY'
 import json, sys
 from pathlib import Path
@@ -59,4 +70,4 @@ if [[ -n $dist ]]; then
     rm -f "$dist"/distillcalc-*.whl "$dist"/distillcalc-*.tar.gz
     cp "$scratch"/dist/* "$dist/"
 fi
-echo "$(basename "$wheel"): installed alone, it recommends"
+echo "$(basename "$wheel"): installed alone, it recommends and copies the notebooks"
