@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distillcalc.estimate.outcome import Estimate
 
 MAY_BE_CHOSEN = ("feasible", "provisional")
-SMALL = points(11)
+SMALL = points(12)
 
 
 def monthly_figure(decision: Decision) -> str:
@@ -123,10 +123,11 @@ def latency_figure(decision: Decision) -> str:
     ax.set_xlim(low / 1.5, high * 2.2)
     for place, e in enumerate(options):
         tail = e.latency.get(f"{what}_p{percentile}_{unit}")
-        where = low / 1.45 if tail is None else tail * 1.13
-        words = "unknown" if tail is None else f"{tail:.3g}"
-        ax.text(where, place, words, va="center", fontsize=SMALL, color=GREY if tail is None else INK)
-        ax.texts[-1].set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 1})
+        if tail is None:
+            ax.text(low / 1.45, place, "unknown", va="center", fontsize=SMALL, color=GREY)
+            continue
+        left = limit is not None and tail < limit < tail * 1.8  # words that end at the limit do not cross it
+        ax.text(tail, place + 0.2, f"{tail:.3g}", ha="right" if left else "left", fontsize=SMALL, color=INK)
     if limit is not None:
         ax.axvline(limit, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=0.5)
         ax.text(limit, len(options) - 0.42, f"limit {limit:.3g} {unit}", ha="center", va="bottom", fontsize=SMALL)
@@ -138,7 +139,7 @@ def latency_figure(decision: Decision) -> str:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(lambda *_: "")
     name = {"e2e": "whole answer", "ttft": "first token", "tpot": "each further token"}[what]
-    ax.set_xlabel(f"{name}: median to p{percentile} [{unit}, log scale]; X: misses", loc="left")
+    ax.set_xlabel(f"{name}, median to p{percentile} [{unit}]; X: misses", loc="left")
     against = f" against a limit of {limit:.3g} {unit}" if limit is not None else ""
     return svg(figure, f"Time to the {name}, p{percentile}{against}: {'; '.join(reversed(said))}", "latency")
 

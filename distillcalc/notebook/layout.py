@@ -19,9 +19,9 @@ _POINT = "Point at a number, or reach it with Tab, to see where it comes from; a
 # Parts of fixed height, so that what stands below does not jump: their label and height [px].
 SCROLLING = {
     "mind_html": ("What would change my mind", 300),
-    "rules_html": ("The article's rule of thumb", 112),
+    "rules_html": ("The article's rule of thumb", 230),
     "gates_html": ("Conditions and their sources", 340),
-    "notes_html": ("Before you act", 340),
+    "notes_html": ("Before you act", 230),
 }
 
 # ipywidgets gives a slider's handle no name and shows screen readers the exponent of a logarithmic one. Where the page
@@ -84,7 +84,8 @@ class Parts:
                         _cell("Added up: USD paid, present value", self.cumulative),
                         _cell("How fast it answers", self.latency),
                         _cell("What would change my mind", self.mind),
-                        _cell("The article’s rule of thumb", self.rules, "1 1 100%"),
+                        _cell("The article’s rule of thumb", self.rules),
+                        _cell("Before you act", self.notes),
                     ]
                 ),
             ],
@@ -98,12 +99,7 @@ class Parts:
             ],
             "1 1 100%",
         )
-        self.below = _row(
-            [
-                _cell("Conditions, and where they come from", self.gates, "2 1 480px"),
-                _cell("Before you act", self.notes),
-            ]
-        )
+        self.below = _cell("Conditions, and where they come from", self.gates, "1 1 100%")
         self.controls = _column(self._grouped(), "1 1 270px")
         self.controls.layout.max_width = "420px"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from distillcalc.notebook.later import Later, Wanted
 from distillcalc.notebook.layout import OWN, Parts, error_html, note_html
 from distillcalc.notebook.presets import PRESETS, opened, preset
 from distillcalc.notebook.style import Theme
-from distillcalc.notebook.view import FIRST, REST, View, quick, render, verdict_html
+from distillcalc.notebook.view import FIRST, REST, View, quick, verdict_html
 from distillcalc.workload.files import parse_toml, samples, scenario_toml
 from distillcalc.workload.scenario import Scenario
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 QUIET_S = 0.3  # after the last step of a slider, before the full view is made [s]
 STILL_S = 0.8  # after that view, before its fleets are simulated, which takes a second or two [s]
-FIDELITIES: tuple[Fidelity, ...] = ("closed_form", "simulated")
 
 _Made = tuple[View, tuple[str, ...]]  # a view, and which of its parts are there
 
@@ -66,6 +64,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     scenario, theme, remember : as of :func:`panel`.
     simulate : size the fleets by simulation, too, once a slider is let go.
     """
+
+    children: tuple[Any, ...]
 
     def __init__(
         self,
@@ -227,7 +227,11 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def settle(self) -> None:
         """Make the full view now instead of after a while; by closed form."""
         self._later.give_up()
-        self._take((self._rendered(self._scenario), (*FIRST, *REST)))
+        try:
+            for made in self._made(self._scenario, "closed_form", lambda: True):
+                self._take(made)
+        except DistillcalcError as error:
+            self._wrong(str(error))
 
     def _on_move(self, name: str, value: float) -> None:
         self._moved[name] = value
@@ -295,36 +299,33 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
         Given up between any two parts once something newer is asked for.
         """
-        for fidelity in FIDELITIES if self._simulate else FIDELITIES[:1]:
-            if fidelity == "simulated" and not _quiet(wanted):
-                return
-            decision = recommend(scenario, catalog=self._catalog, fidelity=fidelity, draws=PREVIEW_DRAWS)
-            view = View(scenario, decision, self._pinned, self._theme)
-            for parts in (FIRST, REST):
-                for part in parts:
-                    if not wanted():
-                        return
-                    getattr(view, part)
-                yield view, parts
+        yield from self._made(scenario, "closed_form", wanted)
+        if self._simulate and _quiet(wanted):
+            yield from self._made(scenario, "simulated", wanted)
 
-    def _rendered(self, scenario: Scenario) -> View:
-        view = render(scenario, theme=self._theme, catalog=self._catalog)
-        return view if view.error or self._pinned is None else replace(view, pinned=self._pinned)
+    def _made(self, scenario: Scenario, fidelity: Fidelity, wanted: Wanted) -> Iterator[_Made]:
+        decision = recommend(scenario, catalog=self._catalog, fidelity=fidelity, draws=PREVIEW_DRAWS)
+        view = View(scenario, decision, self._pinned, self._theme)
+        for parts in (FIRST, REST):
+            for part in parts:
+                if not wanted():
+                    return
+                getattr(view, part)
+            yield view, parts
 
     def _take(self, made: _Made) -> None:
         """Show the parts of a view that were made."""
         view, parts = made
-        if view.error:
-            self._wrong(view.error)
-            return
         self._view = view
         self._right()
         self._parts.show(view, parts)
-        self._parts.dim(first=False if FIRST[0] in parts else None, rest=False if REST[0] in parts else None)
-        if FIRST[0] in parts:
-            self._parts.show_code(as_python(view.scenario), scenario_toml(view.scenario))
-            self._keep()
-            self._show(view)
+        if parts is not FIRST:
+            self._parts.dim(rest=False)
+            return
+        self._parts.dim(first=False)
+        self._parts.show_code(as_python(view.scenario), scenario_toml(view.scenario))
+        self._keep()
+        self._show(view)
 
     def _show(self, view: View) -> None:
         """A view is shown: for panels that show it in another place as well."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
 
-FONT_PX = 12.0  # of the text in a picture, at the width that it is drawn for
+FONT_PX = 13.0  # of the text in a picture, at the width that it is drawn for
 WIDTH, HEIGHT = 4.7, 3.3  # inches that a picture is drawn for
 _INK, _GREY, _LINE, _PAPER, _AMBER = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"  # stand for what a theme has
 _VARIABLES = {

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from html import escape
 from typing import TYPE_CHECKING
 
-from distillcalc.decide.explain import words_of
+from distillcalc.decide.explain import FACTORS, SHARE_NAMES, words_of
 from distillcalc.decide.render import notes, number
 from distillcalc.decide.words import count, seconds, usd
 from distillcalc.estimate.inputs import SPECS
@@ -172,11 +172,22 @@ def reasons_to_change(points: list[TippingPoint]) -> str:
 def turning_words(point: TippingPoint) -> str:
     """One tipping point as a sentence: which side, what it is now, and what is recommended there."""
     to = title(point.to) if point.to else "Nothing that passes"
-    unit = SPECS[point.input].unit if point.input in SPECS else ""
     side = "above" if point.flips_at > point.own else "below"
-    shown = f"{number(point.flips_at)} {unit}".strip()
-    now = "not stated now" if point.value is None else f"{number(point.value)} now"
-    return f"{words_of(point.input)} {side} {shown} ({now}): {to}"
+    if point.value is None:
+        now = "not stated now"
+    else:
+        now = f"{number(point.value) if point.input in FACTORS else _amount(point.input, point.value)} now"
+    return f"{words_of(point.input)} {side} {_amount(point.input, point.flips_at)} ({now}): {to}"
+
+
+def _amount(name: str, value: float) -> str:
+    """A value of an input with its unit."""
+    unit = SPECS[name].unit
+    if unit in SHARE_NAMES:
+        return f"{value:.2%} {SHARE_NAMES[unit]}" if abs(value) < 1 else f"{number(value)} {SHARE_NAMES[unit]}"
+    if unit.startswith("USD"):
+        return usd(value)
+    return f"{number(value)} {FACTORS.get(name, unit.replace('/', ' a '))}".rstrip()
 
 
 def rules_list(decision: Decision) -> str:
@@ -254,4 +265,9 @@ def _changes(a: Estimate, b: Estimate) -> list[str]:
     before, after = a.latency.get("e2e_p95_s"), b.latency.get("e2e_p95_s")
     late = "unknown" if before is None or after is None else f"{(after - before) * 1000:+,.0f} ms"
     better = b.quality_mean - a.quality_mean
-    return [f"{'+' if cost >= 0 else ''}{usd(cost)}", late, f"{better:+.3f}" if better == better else "unknown"]
+    words = (
+        f"{'+' if cost >= 0 else '-'}{usd(abs(cost))}",
+        late,
+        f"{better:+.3f}" if better == better else "unknown",
+    )
+    return [word.replace("-", "−") for word in words]
