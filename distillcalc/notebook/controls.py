@@ -106,7 +106,7 @@ def note_on(scenario: Scenario, name: str) -> str:
     """What a reader must know of a control in this scenario: what its number stands for; empty where that is plain."""
     workload, choices = scenario.workload, scenario.choices
     if name == "floor" and workload.quality.floor is None:
-        return f"share of the big model's {workload.quality.metric} that is kept"
+        return f"share of the big model's {workload.quality.metric}"
     if name == "floor":
         return f"mean {workload.quality.metric}"
     if name == E2E and workload.slo.e2e_p95_s is None:

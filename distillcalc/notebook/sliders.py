@@ -91,7 +91,7 @@ class Slider:
         kept = float(round(kept)) if control.whole else kept
         self._set(kept)
         if kept != value:
-            self._say(f"{self._span(control.least, control.most)} can be asked for: {self._shown(kept)} is taken")
+            self._say(f"only {self._shown(control.least)} to {self._shown(control.most)}: {self._shown(kept)} is taken")
         self._changed(control.name, kept)
 
     def _dragged(self, change: dict[str, float]) -> None:
@@ -134,19 +134,17 @@ class Slider:
     def _say(self, told: str) -> None:
         control, value = self.control, self.value
         if not told and (value <= control.low or value >= control.high):
-            end = "left" if value <= control.low else "right"
-            beyond = control.least < control.low if value <= control.low else control.most > control.high
-            if beyond:
-                told = f"{end} end of the slider; a number from {self._span(control.least, control.most)} may be typed"
+            low = value <= control.low
+            if control.least < control.low if low else control.most > control.high:
+                end = f"down to {self._shown(control.least)}" if low else f"up to {self._shown(control.most)}"
+                told = f"the slider ends here; type {end}"
             else:
-                told = f"no {'less' if value <= control.low else 'more'} can be asked for"
+                told = f"no {'less' if low else 'more'} can be asked for"
         words = f"{self._said}{'; ' if self._said and told else ''}{told}"
-        text = f'<div class="dc-note{" dc-amber" if told else ""}">{escape(words)}</div>'
+        mark = " dc-amber" if told else ""
+        text = f'<div class="dc-note dc-clip{mark}" title="{escape(words)}">{escape(words)}</div>'
         if self.note.value != text:
             self.note.value = text
-
-    def _span(self, low: float, high: float) -> str:
-        return f"{self._shown(low)} to {self._shown(high)}"
 
     def _shown(self, value: float) -> str:
         shown = value * self.control.scale

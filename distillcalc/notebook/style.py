@@ -88,7 +88,7 @@ _RULES = """
 .dc-panel .dc-error { border-left: 6px solid var(--dc-bad); background: var(--dc-bad-back); padding: 4px 12px;
   border-radius: 4px; white-space: pre-wrap; font-size: 13px; line-height: 1.3; }
 .dc-note { color: var(--dc-grey); font-size: 12px; line-height: 1.25; }
-.dc-control .dc-note { min-height: 15px; }
+.dc-control .dc-note { height: 15px; }
 .dc-panel .dc-handle { height: 20px; margin: 0; }
 .dc-panel .dc-number { height: auto; min-height: 26px; margin: 0; }
 .dc-panel .dc-number > input { height: 26px; }

@@ -1,7 +1,8 @@
 """Where the verdict turns with the volume, cheaply enough for every step of a slider.
 
 :func:`distillcalc.decide.tipping.tipping_points` searches every input; this asks the same table about one input, on a
-grid that holds the scenario itself, so that the answer and the grid cost one evaluation. Between two volumes of the
+grid of volumes, and leaves out options that something holds back at any volume, such as a quality below the floor:
+their queues need not be worked out at a hundred volumes. Between two volumes of the
 grid, which are 15% apart, only the two options that win there are looked at.
 """
 
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distillcalc.decide.break_even import VOLUMES
-from distillcalc.decide.table import Block, Table, compare, compared, evaluate, table_of
+from distillcalc.decide.table import Block, Floats, Table, compare, compared, evaluate
 from distillcalc.estimate.inputs import Inputs
+from distillcalc.estimate.outcome import LIKELY, Outcome
 
 if TYPE_CHECKING:
     from distillcalc.catalog import Catalog
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SCAN = 128  # volumes looked at, from 1 to 10^8 requests a day: 15% apart
 ZOOM = 33  # each round narrows a turn 32 times: after two it is told to a ten-thousandth
 ROUNDS = 2
+OF_NO_VOLUME = frozenset({"quality", "terms", "privacy", "region", "licence", "router", "retirement"})
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,34 @@ class Turn:
 
 
 def evaluated(scenario: Scenario, catalog: Catalog) -> tuple[Block, Table]:
-    """A scenario (row 0) and the same at every volume of the scan, in one evaluation.
+    """A scenario, and the table of it (row 0) and of every volume of the scan.
 
     Parameters
     ----------
     scenario : at its medians.
     catalog : with the scenario's overrides laid over.
+
+    Returns
+    -------
+    The block of the scenario itself with every option; the table, with those that may pass at some volume.
     """
+    block = evaluate(Inputs(scenario), catalog, compared(scenario))
+    possible = [name for name, found in block.candidates.items() if not all(map(_held_back_at_any_volume, found))]
     volumes = np.append(scenario.workload.requests_per_day, np.geomspace(*VOLUMES, SCAN))
-    block = evaluate(Inputs(scenario, {"requests_per_day": volumes}), catalog, compared(scenario))
-    return block, table_of([block])
+    arrays = {"requests_per_day": volumes}
+    return block, compare(scenario, catalog, arrays, possible or compared(scenario)[:1])
+
+
+def _held_back_at_any_volume(outcome: Outcome) -> bool:
+    """Whether something that does not depend on the volume keeps a candidate from being recommended."""
+    if outcome.unpriced:
+        return True
+    held = (gate for gate in outcome.gates if gate.name in OF_NO_VOLUME)
+    return any(gate.failed_everywhere or _unlikely(gate.probability) for gate in held)
+
+
+def _unlikely(probability: Floats | None) -> bool:
+    return probability is not None and bool((probability < LIKELY).all())
 
 
 def nearest_turn(scenario: Scenario, catalog: Catalog, table: Table) -> Turn | None:
@@ -60,7 +81,7 @@ def nearest_turn(scenario: Scenario, catalog: Catalog, table: Table) -> Turn | N
     Parameters
     ----------
     scenario, catalog : as for :func:`evaluated`.
-    table : its result.
+    table : its second result.
     """
     own = scenario.workload.requests_per_day
     grid = np.geomspace(*VOLUMES, SCAN)

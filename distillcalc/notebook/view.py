@@ -242,7 +242,7 @@ def quick(scenario: Scenario, catalog: Catalog | None = None) -> Quick:
         known = (catalog or Catalog.load()).with_overrides(point.overrides)
         block, table = evaluated(point, known)
         options = Estimates(block)
-        best = table.option(0)
+        best = table.option(0)  # those that are left out of the table are not eligible
         turn = nearest_turn(point, known, table) if best is not None else None
         monthly = {name: float(e.monthly_total_usd[0]) for name, e in options.items() if priced(e)}
         tone: Tone = "none" if best is None else "clear" if options[best].status == "feasible" else "unsure"

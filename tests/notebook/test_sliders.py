@@ -78,7 +78,7 @@ def test_beyond_the_slider_a_number_may_be_typed() -> None:
     told.slider.number.value = 5e7
     assert told.moves == [("requests_per_day", 5e7)]
     assert told.slider.handle.value == 1e7
-    assert told.note == "right end of the slider; a number from 1 to 100,000,000,000 may be typed"
+    assert told.note == "the slider ends here; type up to 100,000,000,000"
 
 
 def test_a_number_that_cannot_be_is_kept_at_its_bound_and_that_is_said() -> None:
@@ -86,7 +86,7 @@ def test_a_number_that_cannot_be_is_kept_at_its_bound_and_that_is_said() -> None
     told.slider.number.value = -3
     assert told.moves == [("requests_per_day", 1.0)]
     assert told.slider.number.value == 1
-    assert told.note == "1 to 100,000,000,000 can be asked for: 1 is taken"
+    assert told.note == "only 1 to 100,000,000,000: 1 is taken"
     told.slider.number.value = 500
     assert told.note == ""
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillcalc import Scenario, recommend
 from distillcalc.catalog import Catalog
+from distillcalc.decide.table import compare
 from distillcalc.decide.words import count
 from distillcalc.notebook.controls import at_medians, moved
 from distillcalc.notebook.presets import PRESETS, preset
-from distillcalc.notebook.turning import evaluated, nearest_turn
+from distillcalc.notebook.turning import SCAN, evaluated, nearest_turn
 
 CATALOG = Catalog.load()
 
@@ -35,13 +37,23 @@ def test_it_is_the_tipping_point_of_the_volume(name: str) -> None:
     assert (turn.to, turn.above) == (points[0].to, points[0].flips_at > points[0].own)
 
 
-def test_the_grids_first_row_is_the_scenario_itself() -> None:
-    scenario = preset("support-triage")
-    block, table = evaluated(scenario, CATALOG)
-    decision = recommend(scenario)
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_grids_first_row_is_the_scenario_itself(name: str) -> None:
+    block, table = evaluated(preset(name), CATALOG)
+    decision = recommend(preset(name))
     assert table.option(0) == decision.recommendation
-    for name, e in decision.options.items():
-        assert block.estimate(name, i=0).present_value_usd == pytest.approx(e.present_value_usd, nan_ok=True)
+    for option, e in decision.options.items():
+        assert block.estimate(option).present_value_usd == pytest.approx(e.present_value_usd, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "private-notes", "email-classification"])
+def test_what_is_left_out_is_recommended_at_no_volume(name: str) -> None:
+    scenario = preset(name)
+    _, table = evaluated(scenario, CATALOG)
+    volumes = {"requests_per_day": np.append(scenario.workload.requests_per_day, np.geomspace(1, 1e8, SCAN))}
+    whole = compare(scenario, CATALOG, volumes)
+    assert len(table.options) < len(whole.options)
+    assert [table.option(i) for i in range(SCAN + 1)] == [whole.option(i) for i in range(SCAN + 1)]
 
 
 @settings(max_examples=12, deadline=None)
