@@ -81,7 +81,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self._start, self._base = _starting_point(scenario)
         self._moved: dict[str, float] = {}
         self._scenario = self._base
-        self._pinned: Decision | None = None
+        self._pinned: dict[Fidelity, Decision] = {}  # A, decided as what it is compared with
+        self._pinned_scenario: Scenario | None = None
         self._pinned_address: str | None = None
         self._view = View(self._base)
         self._message = ""
@@ -117,7 +118,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     @property
     def pinned(self) -> Scenario | None:
         """The scenario that is pinned as A; None where none is."""
-        return None if self._pinned is None else self._pinned.scenario
+        return self._pinned_scenario
 
     @property
     def message(self) -> str:
@@ -155,17 +156,18 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def pin(self) -> None:
         """Pin the scenario as A; from now on the difference to it is shown."""
-        self._pinned, self._touched = self.view.decision, True
+        self._pinned, self._touched = {}, True
+        self._pinned_scenario = self._scenario
         self._pinned_address = self._address()
         self._pinning("Pinned as A. Move a slider to explore B.")
 
     def unpin(self) -> None:
         """Compare with nothing any more."""
-        self._pinned = self._pinned_address = None
+        self._pinned, self._pinned_scenario, self._pinned_address = {}, None, None
         self._pinning("")
 
     def _toggle_pin(self) -> None:
-        if self._pinned is None:
+        if self._pinned_scenario is None:
             self.pin()
         else:
             self.unpin()
@@ -305,13 +307,22 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def _made(self, scenario: Scenario, fidelity: Fidelity, wanted: Wanted) -> Iterator[_Made]:
         decision = recommend(scenario, catalog=self._catalog, fidelity=fidelity, draws=PREVIEW_DRAWS)
-        view = View(scenario, decision, self._pinned, self._theme)
+        view = View(scenario, decision, self._pinned_as(fidelity), self._theme)
         for parts in (FIRST, REST):
             for part in parts:
                 if not wanted():
                     return
                 getattr(view, part)
             yield view, parts
+
+    def _pinned_as(self, fidelity: Fidelity) -> Decision | None:
+        """A decided by the same means as B, so that the difference is that of what was moved."""
+        scenario, pinned = self._pinned_scenario, self._pinned
+        if scenario is None:
+            return None
+        if fidelity not in pinned:
+            pinned[fidelity] = recommend(scenario, catalog=self._catalog, fidelity=fidelity, draws=PREVIEW_DRAWS)
+        return pinned[fidelity]
 
     def _take(self, made: _Made) -> None:
         """Show the parts of a view that were made."""
@@ -355,7 +366,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self._parts.said.value = note_html(said)
 
     def _pinning(self, said: str) -> None:
-        self._parts.pin.description = "Unpin A" if self._pinned is not None else "Pin as A"
+        self._parts.pin.description = "Unpin A" if self._pinned_scenario is not None else "Pin as A"
         self.settle()
         self._say(said)
 
@@ -411,8 +422,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             start, values = address.unpacked(kept.now, most=None)
             if kept.pinned is not None:
                 at, pinned = address.unpacked(kept.pinned, most=None)
-                scenario = controls.moved(preset(at) if isinstance(at, str) else at, pinned)
-                self._pinned = recommend(scenario, catalog=self._catalog, draws=PREVIEW_DRAWS)
+                self._pinned_scenario = controls.moved(preset(at) if isinstance(at, str) else at, pinned)
                 self._pinned_address = kept.pinned
                 self._parts.pin.description = "Unpin A"
             self._start, self._base = _starting_point(start)

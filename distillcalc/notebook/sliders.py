@@ -33,7 +33,7 @@ class Slider:
 
     def __init__(self, control: Control, changed: Callable[[str, float], None]) -> None:
         self.control, self._changed = control, changed
-        self._silent, self._said = False, ""
+        self._silent, self._said, self._touched = False, "", False
         wide = widgets.Layout(width="100%", margin="0")
         self.number = widgets.FloatText(description=control.label, continuous_update=False, layout=wide)
         self.number.add_class("dc-number")
@@ -72,7 +72,7 @@ class Slider:
         said : what the number stands for, where that is not plain.
         fixed : whether it may not be moved.
         """
-        self._said = said
+        self._said, self._touched = said, False
         self.number.disabled = self.handle.disabled = fixed
         self._set(value)
 
@@ -85,7 +85,7 @@ class Slider:
     def _typed(self, change: dict[str, float]) -> None:
         if self._silent:
             return
-        control = self.control
+        control, self._touched = self.control, True
         value = change["new"] / control.scale
         kept = min(max(value, control.least), control.most)
         kept = float(round(kept)) if control.whole else kept
@@ -100,6 +100,7 @@ class Slider:
         control = self.control
         if self._place_of(change["new"]) == self._place_of(self._where()):
             return  # a page that has drawn the slider tells its place again, in steps
+        self._touched = True
         raw = change["new"] if control.log else change["new"] / control.scale
         value = _rounded(raw)
         if control.whole:
@@ -133,7 +134,7 @@ class Slider:
 
     def _say(self, told: str) -> None:
         control, value = self.control, self.value
-        if not told and (value <= control.low or value >= control.high):
+        if not told and self._touched and (value <= control.low or value >= control.high):
             low = value <= control.low
             if control.least < control.low if low else control.most > control.high:
                 end = f"down to {self._shown(control.least)}" if low else f"up to {self._shown(control.most)}"

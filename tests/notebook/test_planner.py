@@ -31,6 +31,7 @@ def _without_the_search(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """The others leave them out: they take half a second, at every change."""
     if "_all_parts" not in request.fixturenames:
         monkeypatch.setattr(planner, "REST", ())
+        monkeypatch.setattr(planner, "PREVIEW_DRAWS", 64)
 
 
 def made(scenario: Any = "support-triage", **options: Any) -> Panel:
@@ -198,6 +199,21 @@ def test_pin_a_and_explore_b() -> None:
     parts(shown).pin.click()
     assert shown.pinned is None
     assert parts(shown).difference.value == ""
+
+
+def test_a_is_decided_by_the_same_means_as_b() -> None:
+    async def still() -> str:
+        shown = Panel("private-notes", remember=False)
+        shown.pin()
+        shown.move(operations_hours_per_month=11)
+        await settled(shown)
+        assert "fleets simulated" in parts(shown).verdict.value
+        return str(parts(shown).difference.value)
+
+    # An hour a month at $100 for 24 months, whatever the fleets are sized by; latency stays.
+    difference = asyncio.run(still())
+    assert "+$2,400" in difference
+    assert "+0 ms" in difference
 
 
 def test_a_scenario_is_saved_and_loaded(tmp_path: Path) -> None:

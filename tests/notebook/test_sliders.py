@@ -98,6 +98,14 @@ def test_an_end_that_is_the_last_is_said_to_be() -> None:
     assert told.note == "mean accuracy; no more can be asked for"
 
 
+def test_an_end_is_told_when_it_is_hit_and_not_before() -> None:
+    told = Told("cacheable_prefix_tokens", 0)
+    assert told.note == ""
+    told.slider.handle.value = 50
+    told.slider.handle.value = 0
+    assert told.note == "no less can be asked for"
+
+
 def test_what_a_number_stands_for_is_escaped() -> None:
     told = Told("floor", 0.9, "mean <b>accuracy</b>")
     assert "&lt;b&gt;" in told.slider.note.value
