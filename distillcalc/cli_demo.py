@@ -37,7 +37,10 @@ def demo(
         bool, typer.Option("--json", help="Print one line of JSON on stdout; what is shown goes to stderr.")
     ] = False,
 ) -> None:
-    """The whole loop on a shipped task: decide, label, train, measure, validate, decide again; goes on after a kill."""
+    """The whole loop on a shipped task, from a decision to the same one again; goes on after a kill.
+
+    Decide, label, train, measure, hold the estimate against it, route, decide again.
+    """
     from distillcalc.cli import _console
     from distillcalc.demo import REPORT, RESULT, run_demo
 

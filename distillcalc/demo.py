@@ -1,4 +1,4 @@
-"""The whole loop on a shipped task: decide, label, train, measure, hold the estimate against it, decide again.
+"""The whole loop on a shipped task: decide, label, train, measure, hold the estimate against it, route, decide again.
 
 :func:`run_demo` reads top to bottom as the loop does; each step takes what those before it made. A web shop sorts its
 customers' messages with a big model. Without a key the big model is played by a small one (:mod:`.demo_steps`),
@@ -80,11 +80,11 @@ def run_demo(
     """
     from distillcalc.benchmark.machine import describe_machine, measure_machine
     from distillcalc.benchmark.record import now, plain
-    from distillcalc.benchmark.redeciding import redecide
     from distillcalc.benchmark.validation import validate
     from distillcalc.catalog import Catalog
     from distillcalc.decide.recommend import recommend
     from distillcalc.demo_report import write_report
+    from distillcalc.demo_routing import decide_again, route
     from distillcalc.distill.labelling import label
     from distillcalc.distill.training.run import train
     from distillcalc.workload.logs import profile_logs
@@ -128,10 +128,13 @@ def run_demo(
             catalog=known.with_overrides({"gpus": {MACHINE: machine}}),
         )  # fmt: skip
         demo.show(validation)
+    with demo.step("route"):
+        routed = demo.show(route(demo.folder, trained.student, demo.priced_as, scenario))
     with demo.step("decide again"):
         counts = counts_of(trained)
-        again = redecide(
-            scenario, catalog=known, evaluations={"teacher": counts["teacher"], STUDENT: counts["student"]},
+        again = decide_again(
+            scenario, routed.fitted.router, catalog=known,
+            evaluations={"teacher": counts["teacher"], STUDENT: counts["student"]},
             overrides={"gpus": {MACHINE: machine}, **validation.overrides},
             actual_usd=None if demo.plays else {"labels": float(labels.spent_usd)},  # short prompts, and nobody's bill
         )  # fmt: skip
@@ -142,7 +145,7 @@ def run_demo(
         labelling=facts_of(labels, demo.priced_as), training=plain(trained.to_dict()), quality=counts,
         benchmarks={"teacher": of_teacher.record(), "student": of_student.record()},
         validation=plain(validation.to_dict() | {"sentences": validation.sentences}),
-        redecision=plain(again.to_dict()), after=plain(again.after.to_dict()),
+        routing=plain(routed.to_dict()), redecision=plain(again.to_dict()), after=plain(again.after.to_dict()),
     )  # fmt: skip
     result.save(demo.folder / RESULT)
     write_report(result, demo.folder / REPORT)

@@ -163,7 +163,7 @@ def second_decision(told: Told) -> Markup:
     chosen = names.index(told.after) if told.after in names else None
     head = ("Option", "Cost before", "Cost now", "Before", "Now", "Why now")
     return section(
-        7, "Decided again",
+        8, "Decided again",
         paragraphs(join(tag("b", told.headline), " ", told.regret)),
         table(head, rows, figures=[1, 2], chosen=chosen),
         bullets([*told.changes, *told.helps]),
@@ -192,7 +192,7 @@ def trust(told: Told) -> Markup:
     option = told.after or told.student_option
     rows = list(_origins(told, option))
     return section(
-        8, "How far to trust this",
+        9, "How far to trust this",
         bullets([*_limits(told), *(ended(str(one)) for one in result.after.get("warnings", []))]),
         tag("h3", "Where the numbers come from"),
         paragraphs(f"Of the cost, speed and quality of: {mid(name_of(option))}; and of the traffic.") if rows else "",
@@ -215,6 +215,12 @@ def _limits(told: Told) -> Iterator[str]:
         yield (
             f"Quality rests on {test.total:,} test messages, labelled by the author who wrote them, not by customers: "
             f"the intervals say what so many can tell, and nothing of messages that are unlike them."
+        )
+    tuned, certified = (int(told.result.routing.get("items", {}).get(name) or 0) for name in ("tuned", "certified"))
+    if certified:
+        yield (
+            f"The router rests on the same messages, {tuned:,} to tune it and {certified:,} to certify it. What is "
+            "promised of it holds by itself; it is no second opinion on how good the models are."
         )
     yield (
         "Speed was measured on this machine, with whatever else it was doing, and stands for the rented one of the "

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from distillcalc.route.bands import Bands
+
 WIDE, NARROW = 8.6, 3.9  # inches
 SOFT, PALE, MIDDLE = "#5B6770", "#E3E7EB", "#9AA5B1"
 LETTERS = 13  # that fit into an inch
@@ -243,6 +245,41 @@ def ratio_figure(rows: Sequence[Ratios], width: float = WIDE) -> Figure:
     ax.set_xticks(ticks, [f"{tick:g} times" if tick != 1 else "1" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("estimate / measured", color=SOFT, fontsize=9)
+    return figure
+
+
+def routing_figure(bands: Bands, rate: float | None, width: float = WIDE) -> Figure:
+    """Quality over the share that is sent on, beside random and an oracle.
+
+    Parameters
+    ----------
+    bands : of the certifying messages.
+    rate : share that the certified threshold sends on; None where none is certified.
+    width : of the figure [inches].
+    """
+    from distillcalc.route.figures import ORANGE, curve_figure
+
+    figure, ax = _axes(width, 3.4)
+    curve_figure(bands, None, ax, over="calls")
+    ax.set_title("", loc="left")  # the caption says it
+    for words in list(ax.texts):
+        words.remove()
+    c = bands.curve
+    ends = (("small model alone", 0, c.student_quality, "left"), ("big model alone", 100, c.teacher_quality, "right"))
+    for said, x, y, side in ends:
+        far, down = (7, -13) if side == "left" else (-4, -24)
+        ax.annotate(
+            said, (x, y), (far, down), textcoords="offset points", ha=side, fontsize=9, color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.75},
+        )  # fmt: skip
+    if rate is not None:
+        ax.plot(100 * rate, c.quality_at(rate), "D", color=ORANGE, markersize=7, zorder=5, label="certified threshold")
+    ax.legend().remove()  # within the axes it would hide a curve
+    figure.legend(loc="outside upper left", ncols=4 if width > 6 else 2, fontsize=9, frameon=False, labelcolor=INK)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.set_xlabel("messages that the big model answers", color=SOFT, fontsize=9)
+    ax.set_ylabel("messages sorted right", color=SOFT, fontsize=9)
     return figure
 
 

@@ -134,8 +134,8 @@ def _student_rows(made: FourWay) -> tuple[list[str], list[list[str]]]:
         s, f = entry.score, entry.facts
         own = entry.role == "teacher"
         rows.append([
-            _role(entry), _ranged(s.accuracy, s.accuracy_interval),
-            "" if own or s.retention is None else _ranged(s.retention, s.retention_interval),
+            _role(entry), ranged(s.accuracy, s.accuracy_interval),
+            "" if own or s.retention is None else ranged(s.retention, s.retention_interval),
             "" if own or s.agreement is None else percent(s.agreement, 1),
             "" if f.parameters is None else count(f.parameters),
         ])  # fmt: skip
@@ -230,7 +230,7 @@ def estimates(told: Told) -> Markup:
     )  # fmt: skip
 
 
-def _ranged(value: float, interval: tuple[float, float] | None) -> Markup:
+def ranged(value: float, interval: tuple[float, float] | None) -> Markup:
     """A share with its interval below it."""
     if interval is None:
         return text(percent(value, 1))

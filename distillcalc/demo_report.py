@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 from distillcalc.decide.words import seconds, usd
+from distillcalc.demo_between import between
 from distillcalc.demo_decisions import first_decision, second_decision, the_log, trust
 from distillcalc.demo_measurements import estimates, labels, speed, student
 from distillcalc.demo_page import Markup, Side, join, page, paragraphs, tag, tile
@@ -33,7 +34,7 @@ def render_report(result: DemoResult) -> str:
     """
     told = Told(result)
     body = [_head(told), _tiles(told), the_log(told), first_decision(told), labels(told), student(told), speed(told),
-            estimates(told), second_decision(told), trust(told)]  # fmt: skip
+            estimates(told), between(told), second_decision(told), trust(told)]  # fmt: skip
     link = Markup(f'<a href="{JSON}">{JSON}</a>')
     footer = join("Every number of this page, and many more, as plain values: ", link, " beside this file. Made by ",
                   f"distillcalc on {when(result.created)}.")  # fmt: skip

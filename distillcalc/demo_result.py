@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from distillcalc.distill.records import Strict
 from distillcalc.errors import InputError
@@ -31,6 +31,9 @@ class DemoResult(Strict):
     quality : (right, of how many) on the test messages, by "teacher" and "student".
     benchmarks : ``Record`` as plain values, by "teacher" and "student".
     validation : ``Validation.to_dict()``, and its ``sentences``.
+    routing : ``route.fit.Fitted.to_dict()`` of the router between student and teacher; its ``verdict`` and ``goal`` in
+        words; its ``folder`` beside this file; and ``certifying``, the messages it was certified on, as ``score``,
+        ``student_right`` and ``teacher_right`` in one order. Empty in results that are older than the step.
     redecision : ``Redecision.to_dict()``.
     after : ``Decision.to_dict()`` with what was measured.
     """
@@ -48,6 +51,7 @@ class DemoResult(Strict):
     quality: dict[str, tuple[int, int]]
     benchmarks: dict[str, dict[str, Any]]
     validation: dict[str, Any]
+    routing: dict[str, Any] = Field(default_factory=dict)
     redecision: dict[str, Any]
     after: dict[str, Any]
 

@@ -52,7 +52,7 @@ MAX_OUTPUT_TOKENS = 8
 PID = "serve.pid"
 STEPS = (
     "read the log", "decide", "start the teacher", "label", "train the student", "measure the teacher",
-    "measure the student", "measure this machine", "validate", "decide again",
+    "measure the student", "measure this machine", "validate", "route", "decide again",
 )  # fmt: skip
 
 

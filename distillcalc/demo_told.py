@@ -15,6 +15,7 @@ from distillcalc.decide.rules import volumes
 from distillcalc.decide.words import count, duration, usd
 from distillcalc.demo_result import DemoResult
 from distillcalc.demo_words import (
+    CASCADE,
     CHOOSABLE,
     GATES,
     HEADLINES,
@@ -84,8 +85,10 @@ class Told:
         if self.after in STUDENTS:
             return self.after
         priced = [name for name in STUDENTS if name in self.options and math.isfinite(self.value(name))]
-        may = [name for name in priced if self.options[name].get("status") in CHOOSABLE]
-        return min(may or priced, key=self.value, default=None)
+        # One that sends nearly everything on may always be chosen: it tells of the student only where it saves.
+        telling = [name for name in priced if name != CASCADE or self.value(name) < self.value(TEACHER)] or priced
+        may = [name for name in telling if self.options[name].get("status") in CHOOSABLE]
+        return min(may or telling, key=self.value, default=None)
 
     @property
     def instead(self) -> str | None:
@@ -220,7 +223,7 @@ class Told:
     @property
     def lead(self) -> list[str]:
         """What follows the headline: by how much or why, whether measuring changed it, what was not tried."""
-        return [one for one in (*self._because(), self._changed(), self.cheaper) if one]
+        return [one for one in (*self._because(), self.unrouted, self._changed(), self.cheaper) if one]
 
     def _because(self) -> list[str]:
         best = self.after
@@ -283,6 +286,18 @@ class Told:
         if self.after is None:
             return "It was so before measuring, too."
         return "Measuring did not change the answer."
+
+    @property
+    def unrouted(self) -> str:
+        """What speaks against a router that the decision takes, by the odds, while its own verdict is another."""
+        made = self.result.routing
+        if self.after != CASCADE or not made or made.get("advice") == "router":
+            return ""
+        head = str(made.get("verdict", "")).removesuffix(" ".join(map(str, made.get("reasons", [])))).rstrip()
+        return (
+            "The decision goes by the odds, and they allow the router. That it is worth having is not shown (part 7): "
+            f"{mid(head)}"
+        )
 
     @property
     def cheaper(self) -> str:

@@ -13,6 +13,7 @@ from distillcalc.distill.training.scores import wilson
 
 MISSING = "–"
 TEACHER = "call-teacher"
+CASCADE = "cascade"
 
 STUDENTS = ("self-host", "hosted-fine-tune", "hosted-open-student", "cascade")  # what a student of one's own takes
 

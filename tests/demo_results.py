@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,30 @@ import numpy as np
 
 import distillcalc.distill.training.scores as scores
 from distillcalc.benchmark.record import Level, Measured, Record, plain
-from distillcalc.benchmark.redeciding import redecide
 from distillcalc.benchmark.summary import summarise
 from distillcalc.benchmark.validation import Check, Validation
 from distillcalc.catalog import Catalog
 from distillcalc.demo_result import DemoResult
+from distillcalc.demo_routing import Routed, decide_again, fitted_to, goal_of
 from distillcalc.demo_steps import data
 from distillcalc.distill.training.four_way import Facts, FourWay, four_way
 from distillcalc.distill.training.four_way import Measured as Judged
 from distillcalc.distill.training.result import TrainRun
 from distillcalc.distill.training.scores import Answers, paired_difference
+from distillcalc.route.pairs import Pairs
+from distillcalc.route.requests import Request
 from distillcalc.workload import Scenario
 from distillcalc.workload.logs import profile_logs
 from distillcalc.workload.logs.profile import WorkloadProfile
 from tests.benchmark.queues import traces_of
 
 ITEMS = 336
+VERDICTS = {  # right answers of the teacher and of the student, and how well the student knows which
+    "router": (320, 280, 3.0),
+    "student": (255, 246, 1.0),
+    "teacher": (320, 280, 0.0),
+    "more-data": (320, 270, 0.6),
+}
 LABELS = ["delivery", "return", "damage", "change", "payment", "account", "product", "feedback"] * 42
 SHAPE = {
     "layers": 6, "hidden": 384, "heads": 12, "kv_heads": 12, "head_dim": 32, "vocab": 30522, "intermediate": 1536,
@@ -45,7 +54,7 @@ STAND_IN = (
 SECONDS = {
     "read the log": 1.9, "decide": 2.2, "start the teacher": 14.0, "label": 96.5, "train the student": 151.0,
     "measure the teacher": 44.0, "measure the student": 3.1, "measure this machine": 16.0, "validate": 2.0,
-    "decide again": 3.4,
+    "route": 2.6, "decide again": 3.4,
 }  # fmt: skip
 
 
@@ -140,13 +149,39 @@ def validation(refit: bool = True) -> Validation:
     )
 
 
+def pairs(teacher: int, student: int, knows: float = 1.0, items: int = ITEMS) -> Pairs:
+    """What both answered to 336 messages, these many right, and how sure the student was.
+
+    Parameters
+    ----------
+    knows : how much surer it is where it is right, in standard deviations.
+    """
+    rng = np.random.default_rng(0)
+    ours, theirs = (rng.permutation(np.arange(items) < right).astype(float) for right in (student, teacher))
+    logit = rng.normal(1.0, 1.0, items) + knows * (ours - 0.5)
+    likeliest = 1 / 8 + 7 / 8 / (1 + np.exp(-logit))
+    probabilities = np.column_stack([likeliest, *[(1 - likeliest) / 7] * 7])
+    found = Pairs.of(
+        ours, theirs, texts=[f"message {i}" for i in range(items)], student="minilm-l6", teacher="openai/gpt-6-sol"
+    )
+    requests = (Request(f"message {i}", "delivery", list(map(float, row))) for i, row in enumerate(probabilities))
+    return replace(found, requests=tuple(requests))
+
+
+def routed(pairs: Pairs, **workload: Any) -> Routed:
+    """A router of these pairs for what the demo asks, or for what is given of the workload."""
+    return Routed(fitted_to(pairs, goal_of(scenario(**workload))), Path("runs/x/router"))
+
+
 def made(
-    teacher: int = 255, student: int = 246, *, refit: bool = True, small: bool = False, **workload: Any
-) -> DemoResult:
+    teacher: int = 255, student: int = 246, *, knows: float = 1.0, refit: bool = True, small: bool = False,
+    **workload: Any,
+) -> DemoResult:  # fmt: skip
     """A result of these many right answers of 336, with what is given of the workload instead of the demo's own."""
-    again = redecide(
-        scenario(**workload), evaluations={"teacher": (teacher, ITEMS), "minilm-l6": (student, ITEMS)},
-        actual_usd={"labels": 0.4188},
+    router = routed(pairs(teacher, student, knows), **workload)
+    again = decide_again(
+        scenario(**workload), router.fitted.router,
+        evaluations={"teacher": (teacher, ITEMS), "minilm-l6": (student, ITEMS)}, actual_usd={"labels": 0.4188},
     )  # fmt: skip
     checked = validation(refit)
     return DemoResult(
@@ -163,8 +198,8 @@ def made(
             "teacher": record("teacher", 0.31, "smollm2-135m (teacher)", 0.4).model_dump(mode="json"),
             "student": record("student", 0.0061, "minilm-l6 (student)").model_dump(mode="json"),
         },
-        validation=plain(checked.to_dict() | {"sentences": checked.sentences}), redecision=plain(again.to_dict()),
-        after=plain(again.after.to_dict()),
+        validation=plain(checked.to_dict() | {"sentences": checked.sentences}), routing=plain(router.to_dict()),
+        redecision=plain(again.to_dict()), after=plain(again.after.to_dict()),
     )  # fmt: skip
 
 
@@ -177,7 +212,7 @@ def flips() -> DemoResult:
 @cache
 def stands() -> DemoResult:
     """The student is not good enough: the big model stays."""
-    return made(student=150)
+    return made(student=150, knows=0.0)
 
 
 @cache

@@ -25,6 +25,8 @@ from distillcalc.demo_steps import PID, SMALL, STEPS, Demo, Nobody, data, end_le
 from distillcalc.distill.journal import entries
 from distillcalc.distill.teacher import Teacher
 from distillcalc.errors import DistillcalcError, InputError
+from distillcalc.route.reading import read_pairs
+from distillcalc.route.router import Router
 from tests.distill.training.tiny import one_thread  # noqa: F401
 
 DEMO = [sys.executable, "-m", "distillcalc", "demo", "--small"]
@@ -70,6 +72,13 @@ def test_killed_while_it_labels_it_goes_on_and_ends_in_a_report(tmp_path: Path) 
     assert {check["what"] for check in made.validation["before"]} == {"TTFT", "TPOT", "E2E", "throughput", "memory"}
     assert {check["record"] for check in made.validation["after"]} == {"teacher", "student"}
     assert made.decision["recommendation"] == "call-teacher"
+    # The router is of the very answers that were counted, and the second decision has what was measured of it.
+    pairs = read_pairs(next(folder.glob("pairs-*.jsonl")))
+    assert pairs.right.sum(axis=0).tolist() == [made.quality["student"][0], made.quality["teacher"][0]]
+    assert Router.load(folder / "router", student="minilm-l6").version == made.routing["version"]
+    assert made.routing["verdict"] in " ".join(again.stderr.split())
+    assert made.after["options"]["cascade"]["provenance"]["escalation_rate"]["kind"] == "measured"
+    assert "threshold" not in made.decision["options"]["cascade"]["facts"]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "openai/gpt-6-sol is played by a small model" in page
     elsewhere = Teacher(model="openai/gpt-6-luna", base_url="http://127.0.0.1:9/v1")
@@ -151,6 +160,8 @@ def test_a_paid_teacher_answers_itself_under_a_budget(
     assert made.benchmarks["teacher"]["measured"]["kind"] == "endpoint"
     assert {check["record"] for check in made.validation["before"]} == {"student"}  # of an endpoint no step is known
     assert "gpt-6-luna" in made.decision["options"]["call-teacher"]["label"]
+    assert made.routing["models"] == ["minilm-l6", "openai/gpt-6-luna"]
+    assert made.after["options"]["cascade"]["provenance"]["escalation_rate"]["kind"] == "measured"
     assert "sk-of-the-test" not in "".join(
         file.read_text(errors="replace") for file in tmp_path.rglob("*") if file.suffix in {".json", ".jsonl", ".html"}
     )

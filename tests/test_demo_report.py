@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import pickle
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -13,17 +14,33 @@ from typing import Any
 
 import pytest
 
+from distillcalc import demo_figures
 from distillcalc.decide.words import usd
 from distillcalc.demo_page import Markup, text
 from distillcalc.demo_report import render_report, write_report
 from distillcalc.demo_result import DemoResult
 from distillcalc.demo_told import Told
-from distillcalc.demo_words import NAMES, Share
+from distillcalc.demo_words import CHOOSABLE, NAMES, Share
 from distillcalc.errors import InputError
-from tests.demo_results import flips, made, none_may, stands
+from tests.demo_results import VERDICTS, flips, made, none_may, stands
 
 ENDINGS = (flips, stands, none_may)
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'names' $x^2$ \u202e\u0000 <script>"
+
+
+DRAW = demo_figures.svg_of
+
+
+@cache
+def drawn(pickled: bytes) -> bytes:
+    """A figure of these values, drawn once: most pages of these tests differ in their words alone."""
+    draw, width = pickle.loads(pickled)
+    return DRAW(draw, width)
+
+
+@pytest.fixture(autouse=True)
+def _figures_of_the_same_values_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_figures, "svg_of", lambda draw, width: drawn(pickle.dumps((draw, width))))
 
 
 class Page(HTMLParser):
@@ -117,6 +134,9 @@ def test_a_big_model_that_stays_is_the_headline_and_why_the_small_one_does_not_t
     ) in page.text
     assert "Measuring did not change the answer." in page.text
     assert "instead of" not in headline(rendered(stands))
+    # A cascade that sends nearly everything on may be chosen and says nothing of the student: it is not named here.
+    assert result.after["options"]["cascade"]["status"] in CHOOSABLE
+    assert values["cascade"] > values["call-teacher"]
 
 
 def test_nothing_that_may_be_chosen_is_the_headline_and_what_would_help() -> None:
@@ -236,6 +256,94 @@ def test_an_interval_is_wilsons() -> None:
     assert Share(0, 0).value == "–"
 
 
+# --- the router ------------------------------------------------------------------------------------------------------
+
+
+def part(document: str, number: int) -> Page:
+    found = re.search(rf'<section id="part-{number}">.*?</section>', document, re.S)
+    assert found
+    return Page(found[0])
+
+
+@cache
+def routed_as(advice: str) -> tuple[DemoResult, str]:
+    teacher, student, knows = VERDICTS[advice]
+    result = made(teacher, student, knows=knows)
+    assert result.routing["advice"] == advice
+    return result, render_report(result)
+
+
+@pytest.mark.parametrize("advice", VERDICTS)
+def test_the_routers_verdict_is_told_as_it_is(advice: str) -> None:
+    result, document = routed_as(advice)
+    page = part(document, 7)
+    assert "".join(result.routing["verdict"].split()) in "".join(page.text.split())  # in paragraphs and a list
+    assert "one half tuned it, and the other half, on which nothing was chosen, certifies it" in page.text
+    assert "The big model's answers are those of the small one that plays it." in page.text
+    assert "168 to tune, 168 to certify" in page.text
+    assert "The router rests on the same messages, 168 to tune it and 168 to certify it." in part(document, 9).text
+    cascade = result.after["options"]["cascade"]
+    rate, cost = cascade["facts"]["escalation_rate"], result.redecision["present_value_usd"]["cascade"]
+    assert f"sends on {100 * rate:.1f}%, as reckoned from the counts, and costs {usd(cost)} over 24 months" in page.text
+    marked = {"router": "This router", "student": "Small model (student) alone"}.get(
+        advice, "Big model (teacher) alone"
+    )
+    assert re.search(rf'<tr class="chosen"><td[^>]*>{re.escape(marked)}</td>', document)
+
+
+def test_a_router_is_beside_what_it_has_to_beat() -> None:
+    result, document = routed_as("router")
+    page = part(document, 7)
+    rows = {row["name"]: row for row in result.routing["beside"]["rows"]}
+    told = {
+        "this router": "This router",
+        "random, as many sent on": "At random, as many sent on",
+        "random, as good": "At random, as good",
+        "oracle, as good": "An oracle, as good",
+    }
+    for name, said in told.items():
+        one = rows[name]
+        assert f"{said}{100 * one['escalation_rate']:.1f}%{100 * one['quality']['value']:.1f}%" in page.text
+    seen = result.routing["certificate"]["escalation_rate"]["value"]
+    assert f"{result.routing['thresholds'][0]:.3g}; what is below it goes to the big model" in page.text
+    assert f"{100 * seen:.1f}% of the messages that certify" in page.text
+    alt = next(held["alt"] for tag, held in page.tags if tag == "img")
+    assert f"the router, which sends on {100 * seen:.1f}%, {100 * rows['this router']['quality']['value']:.1f}%" in alt
+    assert "APGR is how much of the way" in page.text
+
+
+def test_a_student_that_is_good_enough_alone_needs_no_threshold() -> None:
+    page = part(routed_as("student")[1], 7)
+    assert "none: every answer of the small model is kept" in page.text
+    assert "At random" not in page.text  # as many as none are none
+    assert "APGR" not in page.text
+
+
+def test_without_a_certified_threshold_none_is_drawn_and_none_told() -> None:
+    held = flips().routing
+    none = {
+        **held,
+        "advice": "more-data",
+        "beside": None,
+        "certificate": {**held["certificate"], "escalation_rate": None},
+    }
+    page = part(render_report(changed(flips(), routing=none)), 7)
+    assert "none: no threshold is certified, so the big model answers everything" in page.text
+    assert "diamond" not in page.text
+    assert "Sent on" not in page.text
+    assert next(held["alt"] for tag, held in page.tags if tag == "img")
+
+
+def test_a_router_that_is_chosen_against_its_own_verdict_is_said_to_be() -> None:
+    against = "That it is worth having is not shown (part 7): do not route yet: the teacher alone, until there are more"
+    result, document = routed_as("more-data")
+    assert result.redecision["after"] == "cascade"
+    assert against in Page(document).text
+    assert Told(routed_as("router")[0]).after == "cascade"
+    assert "worth having is not shown" not in routed_as("router")[1]
+    assert Told(changed(result, redecision={**result.redecision, "after": "self-host"})).unrouted == ""
+
+
 # --- what it is made of ----------------------------------------------------------------------------------------------
 
 
@@ -259,13 +367,16 @@ def test_it_needs_nothing_but_itself(ending: Any) -> None:
 def test_figures_say_in_words_what_they_show() -> None:
     result, page = flips(), read(flips)
     alts = [held["alt"] for tag, held in page.tags if tag == "img"]
-    assert len(alts) == 5
+    assert len(alts) == 6
     assert alts[0].startswith("Requests in each hour of the day: most from 11:00 UTC, ")
     for name, one in result.decision["options"].items():
         assert (one["present_value_usd"] is None) or usd(one["present_value_usd"]) in alts[1], name
     assert "Small model, distilled 73.2%" in alts[2]
     assert "Asked for: 19 of 20 within 2 s." in alts[3]
     assert alts[4].startswith("Estimate divided by measurement: Big model: time to the first word (TTFT) 1.")
+    assert alts[5].startswith(
+        "Share of the certifying messages answered right, by how many are sent on to the big model:"
+    )
     for svg in pictures(rendered(flips)):
         assert svg.startswith(b"<?xml")
         assert not re.search(rb'(href|src)="(?!#)', svg)
@@ -276,7 +387,8 @@ def pictures(document: str) -> Iterator[bytes]:
         yield base64.b64decode(held)
 
 
-def test_it_is_the_same_whenever_it_is_made() -> None:
+def test_it_is_the_same_whenever_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_figures, "svg_of", DRAW)
     assert render_report(flips()) == rendered(flips)
 
 
@@ -300,14 +412,17 @@ def test_texts_from_outside_become_no_markup() -> None:
     benchmarks = {name: {**one, "notes": [HOSTILE]} for name, one in held["benchmarks"].items()}
     validation = {**held["validation"], "sentences": [HOSTILE]}
     seconds = {HOSTILE: 1.0}
+    routing = {**held["routing"], "verdict": f"No: {HOSTILE}. Why", "reasons": ["Why"], "goal": HOSTILE,
+               "score": HOSTILE, "notes": [HOSTILE]}  # fmt: skip
+    routing["beside"] = {"rows": [{**row, "name": HOSTILE} for row in held["routing"]["beside"]["rows"]]}
     document = render_report(
         changed(flips(), **parts, training=training, redecision=redecision, benchmarks=benchmarks,
-                validation=validation, seconds=seconds)
+                validation=validation, seconds=seconds, routing=routing)
     )  # fmt: skip
     page = Page(document)
     assert not page.open
     assert {tag for tag, _ in page.tags} == {tag for tag, _ in read(flips).tags}
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == 5
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 6
     assert not [name for _, held in page.tags for name in held if name.startswith("on")]
     assert "\u202e" not in document
     assert "\u0000" not in document
@@ -348,13 +463,15 @@ def test_what_is_missing_is_left_out_or_said_to_be() -> None:
     result = flips()
     gone = changed(
         result, traffic={}, labelling={}, training={"table": None}, quality={}, benchmarks={}, seconds={}, machine={},
-        validation={"before": [], "after": []}, created="one day",
+        validation={"before": [], "after": []}, routing={}, created="one day",
     )  # fmt: skip
     page = Page(render_report(gone))
     assert not page.open
     assert "No test messages were judged, so there is no table." in page.text
     assert "Nothing was measured." in page.text
     assert "No estimate was held against a measurement." in page.text
+    assert "No router was made." in page.text
+    assert "The router rests on" not in page.text
     assert page.of("value")[2:] == ["–"] * 6
     assert "nan" not in page.text.split()
     assert "None" not in page.text.split()
@@ -377,7 +494,7 @@ def test_values_that_are_none_within_a_benchmark_are_dashes() -> None:
             level["summary"]["requests_per_s"] = None
     page = Page(render_report(changed(flips(), benchmarks=held)))
     assert page.of("value")[4:6] == ["–", "–"]
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == 4
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 5
 
 
 def test_students_without_a_price_are_said_to_have_none() -> None:
