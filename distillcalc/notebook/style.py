@@ -145,8 +145,8 @@ def css(theme: Theme | None = None) -> str:
 
     Parameters
     ----------
-    theme : "light" or "dark"; left out, as the page around it is: its own variables where it has them, else what the
-        browser prefers.
+    theme : "light" or "dark"; left out, as the page around it says it is (JupyterLab, Notebook 7, Voila, VS Code), else
+        light.
 
     Raises
     ------
