@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from distillcalc.calibration_measures import wilson
 from distillcalc.decide.words import seconds, usd
-from distillcalc.distill.training.scores import wilson
 
 MISSING = "–"
 TEACHER = "call-teacher"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distillcalc.distill.training.scores import Interval, wilson
+from distillcalc.calibration_measures import Interval, wilson
 from distillcalc.errors import InputError
 
 

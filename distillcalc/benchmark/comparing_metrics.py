@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from distillcalc.benchmark.record import Level, Record
-from distillcalc.distill.training.scores import wilson
+from distillcalc.calibration_measures import wilson
 
 Telling: TypeAlias = Literal["apart", "beyond", "not told apart", "no interval"]
 Side: TypeAlias = Literal["a", "b"]

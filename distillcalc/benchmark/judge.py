@@ -18,6 +18,7 @@ import numpy as np
 
 from distillcalc.benchmark.agreement import agreement
 from distillcalc.benchmark.judged import Judged, Pair, Verdict, Winner
+from distillcalc.calibration_measures import wilson
 from distillcalc.catalog import Catalog
 from distillcalc.distill.answers import whole_text
 from distillcalc.distill.labelling import RUNS, LabelRun, run_plan
@@ -27,7 +28,7 @@ from distillcalc.distill.rows import Rows
 from distillcalc.distill.task import Task
 from distillcalc.distill.teacher import Privacy, Teacher
 from distillcalc.distill.terms import TermsVerdict
-from distillcalc.distill.training.scores import Answers, score, wilson
+from distillcalc.distill.training.scores import Answers, score
 from distillcalc.errors import InputError
 
 CRITERION = "The better answer is the one that is correct, does what the request asks, and leaves out what it does not."

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from distillcalc.benchmark.agreement import Agreement
-from distillcalc.distill.training.scores import Interval
+from distillcalc.calibration_measures import Interval
 from distillcalc.errors import InputError
 
 Winner: TypeAlias = Literal["a", "b", "tie"]

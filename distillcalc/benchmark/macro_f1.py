@@ -8,8 +8,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distillcalc.calibration_measures import Interval
 from distillcalc.distill.comparing import answer_key
-from distillcalc.distill.training.scores import CELLS, DRAWS, Interval
+from distillcalc.distill.training.scores import CELLS, DRAWS
 from distillcalc.errors import InputError
 
 Floats: TypeAlias = NDArray[np.float64]

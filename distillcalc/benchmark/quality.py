@@ -16,6 +16,7 @@ from distillcalc.benchmark.judged import Judged, Pair
 from distillcalc.benchmark.load import ClosedLoop, Prompt, Target
 from distillcalc.benchmark.macro_f1 import macro_f1_interval
 from distillcalc.benchmark.traces import OK
+from distillcalc.calibration_measures import Interval
 from distillcalc.distill.records import Record
 from distillcalc.distill.rows import Rows
 from distillcalc.distill.task import Task
@@ -24,7 +25,6 @@ from distillcalc.distill.training.scores import (
     Answers,
     ClassScore,
     Difference,
-    Interval,
     Score,
     exact_match,
     paired_difference,

@@ -1,4 +1,4 @@
-"""From a score to the probability that the student is right, and how far such probabilities are off."""
+"""From a score to the probability that the student is right; how far off it is: :mod:`..calibration_measures`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from distillcalc.calibration_measures import Reliability, pair_of
 from distillcalc.errors import InputError, UnknownName
+
+__all__ = ["Calibration", "Reliability"]
 
 Floats = NDArray[np.float64]
 Kind: TypeAlias = Literal["isotonic", "platt", "temperature"]
-By: TypeAlias = Literal["mass", "width"]
 
-BINS = 15
 EDGE = 1e-6  # scores of 0 and 1 have no finite log-odds
 STEPS = 100
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Calibration:
         """
         if kind not in get_args(Kind):
             raise UnknownName("kind of calibration", kind, get_args(Kind), "There are: isotonic, platt, temperature.")
-        s, y = _pair("scores", scores, right)
+        s, y = pair_of("scores", scores, right)
         if s.min() == s.max():
             raise InputError(f"a score that is {s[0]:g} for every item cannot be calibrated: it tells nothing apart")
         if y.min() == y.max():
@@ -122,93 +122,6 @@ class Calibration:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """What was predicted beside what was observed, bin by bin; empty bins are left out.
-
-    Parameters
-    ----------
-    predicted : mean probability of a bin's items, shape (bins,).
-    observed : mean outcome of them.
-    low, high : 95% interval of observed, after Wilson 1927.
-    count : items of each bin.
-    brier : mean of (probability - outcome)^2 over all items.
-    """
-
-    predicted: Floats
-    observed: Floats
-    low: Floats
-    high: Floats
-    count: NDArray[np.int64]
-    brier: float
-
-    @classmethod
-    def of(cls, probability: ArrayLike, right: ArrayLike, *, bins: int = 10, by: By = "mass") -> Reliability:
-        """Sort items into bins.
-
-        Parameters
-        ----------
-        probability : that the student is right, in [0, 1], shape (items,).
-        right : outcomes in [0, 1], shape (items,).
-        bins : at most so many; equal probabilities are in one bin.
-        by : "mass", bins of as many items each, or "width", of equal width in [0, 1].
-        """
-        p, y = _pair("probability", probability, right)
-        if p.min() < 0 or p.max() > 1:
-            raise InputError(f"probability must be in [0, 1]. Got {p.min():g} to {p.max():g}")
-        if bins < 1 or by not in get_args(By):
-            raise InputError(f'bins must be 1 or more, by "mass" or "width". Got {bins} by {by!r}')
-        bin_of = np.unique(_by_mass(p, bins) if by == "mass" else np.minimum((p * bins).astype(int), bins - 1),
-                           return_inverse=True)[1]  # fmt: skip
-        count = np.bincount(bin_of)
-        predicted, observed = (np.bincount(bin_of, weights=values) / count for values in (p, y))
-        low, high = _wilson(observed, count)
-        return cls(predicted, observed, low, high, count.astype(np.int64), brier_score(p, y))
-
-    @property
-    def items(self) -> int:
-        """How many there are."""
-        return int(self.count.sum())
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: mean over items of |predicted - observed| of their bin."""
-        return float((self.count * np.abs(self.predicted - self.observed)).sum() / self.count.sum())
-
-
-def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = BINS, *, by: By = "mass") -> float:
-    """ECE = sum over bins of n_b / n |mean probability - mean outcome| (Naeini et al. 2015; Guo et al. 2017,
-    arXiv:1706.04599).
-
-    Parameters
-    ----------
-    probability : in [0, 1], shape (items,).
-    right : outcomes in [0, 1], shape (items,).
-    bins : at most so many.
-    by : "mass", as many items in each (Nixon et al. 2019, arXiv:1904.01685), or "width", as in the first papers.
-    """
-    return Reliability.of(probability, right, bins=bins, by=by).ece
-
-
-def brier_score(probability: ArrayLike, right: ArrayLike) -> float:
-    """Mean of (probability - outcome)^2 (Brier 1950): lower is better."""
-    p, y = _pair("probability", probability, right)
-    return float(((p - y) ** 2).mean())
-
-
-def _pair(name: str, values: ArrayLike, right: ArrayLike) -> tuple[Floats, Floats]:
-    v, y = np.asarray(values, dtype=float), np.asarray(right, dtype=float)
-    if v.ndim != 1 or v.shape != y.shape or not v.size:
-        raise InputError(f"{name} and right are one for each of 1 item or more. Got shapes {v.shape} and {y.shape}")
-    for what, one in ((name, v), ("right", y)):
-        bad = np.flatnonzero(~np.isfinite(one))
-        if bad.size:
-            raise InputError(f"{what} of item {bad[0]} is not a number: {one[bad[0]]}")
-    if y.min() < 0 or y.max() > 1:
-        raise InputError(f"right must be in [0, 1]. Got {y.min():g} to {y.max():g}")
-    return v, y
-
-
 def _isotonic(s: Floats, y: Floats) -> Calibration:
     from scipy.optimize import isotonic_regression
 
@@ -259,17 +172,3 @@ def _logistic(z: Floats, y: Floats, *, with_intercept: bool) -> tuple[float, flo
         return 0.0, math.log(mean / (1 - mean)) if with_intercept else 0.0
     slope = float(w[0] / scale)
     return slope, float(w[1] - slope * centre) if with_intercept else 0.0
-
-
-def _by_mass(p: Floats, bins: int) -> NDArray[np.int64]:
-    """The bin of each item: by the middle of the ranks of its equals, so that the order of items does not matter."""
-    _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - counts / 2
-    return np.asarray(np.minimum((middle / len(p) * bins).astype(np.int64), bins - 1)[inverse])
-
-
-def _wilson(share: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
-    z2 = Z95**2 / n
-    middle = (share + z2 / 2) / (1 + z2)
-    half = np.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
-    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)

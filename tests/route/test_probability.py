@@ -1,4 +1,4 @@
-"""Calibration of scores to probabilities, and how far probabilities are off, against numbers worked out by hand."""
+"""Calibration of scores to probabilities against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from distillcalc.errors import InputError, UnknownName
-from distillcalc.route.probability import Calibration, Reliability, brier_score, expected_calibration_error
+from distillcalc.route.probability import Calibration
 
 
 def test_isotonic_by_hand() -> None:
@@ -99,55 +99,6 @@ def test_probabilities_rise_with_the_score_whatever_the_order(sample: tuple[Any,
         assert made.many(s).mean() == pytest.approx(y.mean())  # pooling keeps sums
 
 
-def test_expected_calibration_error_by_hand() -> None:
-    p, y = [0.1, 0.3, 0.6, 0.9], [0, 1, 1, 1]
-    # Two bins of equal mass: (0.1, 0.3) mean 0.2, right 0.5; (0.6, 0.9) mean 0.75, right 1: 0.5 x 0.3 + 0.5 x 0.25
-    assert expected_calibration_error(p, y, 2) == pytest.approx(0.275)
-    # Two of equal width: the same here. Four of equal width: 0.1 | 0.3 | 0.6 | 0.9 each alone:
-    # (0.1 + 0.7 + 0.4 + 0.1) / 4
-    assert expected_calibration_error(p, y, 2, by="width") == pytest.approx(0.275)
-    assert expected_calibration_error(p, y, 4, by="width") == pytest.approx(0.325)
-    # (0.01 + 0.49 + 0.16 + 0.01) / 4
-    assert brier_score(p, y) == pytest.approx(0.1675)
-
-
-def test_bins_of_mass_and_of_width_differ() -> None:
-    # Nine items at 0.05 to 0.09, one at 1.0: width puts the nine together, mass five and five.
-    p, y = np.array([0.05] * 4 + [0.09] * 5 + [1.0]), np.array([0] * 8 + [1, 1.0])
-    width, mass = Reliability.of(p, y, bins=2, by="width"), Reliability.of(p, y, bins=2)
-    assert width.count.tolist() == [9, 1]
-    assert mass.count.tolist() == [4, 6]  # equal probabilities stay together
-    assert width.observed == pytest.approx([1 / 9, 1])
-    assert (mass.items, width.items) == (10, 10)
-
-
-def test_the_reliability_of_perfect_probabilities() -> None:
-    # 100 items at 0.2 of which 20 are right, 100 at 0.7 of which 70 are.
-    p = np.repeat([0.2, 0.7], 100)
-    y = np.concatenate([np.arange(100) < 20, np.arange(100) < 70])
-    made = Reliability.of(p, y)
-    assert made.ece == pytest.approx(0, abs=1e-12)
-    # Wilson's interval of 20 in 100: 0.1334 to 0.2888
-    assert (made.low[0], made.high[0]) == pytest.approx((0.1334, 0.2888), abs=5e-5)
-    # 0.2 x 0.8 and 0.7 x 0.3
-    assert made.brier == pytest.approx((0.16 + 0.21) / 2)
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0.0, 1.0])), min_size=1, max_size=40), st.integers(1, 20))
-def test_bins_lose_nothing(items: list[tuple[float, float]], bins: int) -> None:
-    p, y = map(np.array, zip(*items, strict=True))
-    for by in ("mass", "width"):
-        made = Reliability.of(p, y, bins=bins, by=by)  # type: ignore[arg-type]
-        assert made.items == len(items)
-        assert len(made.count) <= bins
-        assert made.count @ made.predicted == pytest.approx(p.sum())
-        assert (made.low <= made.observed + 1e-12).all()
-        assert (made.observed <= made.high + 1e-12).all()
-        assert abs(p.mean() - y.mean()) - 1e-9 <= made.ece <= 1
-        back = Reliability.of(p[::-1], y[::-1], bins=bins, by=by)  # type: ignore[arg-type]
-        assert back.count.tolist() == made.count.tolist()
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -158,8 +109,6 @@ def test_bins_lose_nothing(items: list[tuple[float, float]], bins: int) -> None:
         (lambda: Calibration.fit([0.1, math.nan], [0, 1]), "scores of item 1 is not a number"),
         (lambda: Calibration.fit([0.1, 0.2], [0, 2]), r"right must be in \[0, 1\]"),
         (lambda: Calibration.fit([-1, 2], [0, 1], "temperature"), "Got -1 to 2"),
-        (lambda: Reliability.of([1.2], [1]), r"probability must be in \[0, 1\]"),
-        (lambda: Reliability.of([0.2], [1], bins=0), "bins must be 1 or more"),
         (lambda: Calibration.from_dict({"kind": "isotonic", "z": 1}), "no calibration"),
     ],
 )

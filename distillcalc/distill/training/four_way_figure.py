@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distillcalc.calibration_measures import BINS, Reliability, expected_calibration_error
 from distillcalc.decide.figures import BLUE, GREY, INK, LIGHT, ORANGE
 from distillcalc.decide.words import count, seconds
 from distillcalc.distill.training.four_way import one_line
-from distillcalc.distill.training.scores import Answers, calibration_error, reliability, wilson
+from distillcalc.distill.training.scores import Answers
 from distillcalc.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,27 +96,25 @@ def reliability_figure(answers: Answers | Sequence[Answers], ax: Axes | None = N
         If there are no confidences.
     """
     runs = [answers] if isinstance(answers, Answers) else list(answers)
-    sure = [(run.right, run.confidence) for run in runs if run.confidence is not None]
+    sure = [(run.confidence, run.right) for run in runs if run.confidence is not None]
     if not runs or len(sure) < len(runs):
         raise InputError("a reliability diagram needs the model's confidence in each answer. Got answers without it")
     figure, ax = _axes(ax, "How often answers are right, by how sure the model is", (5.6, 5.2))
-    bins = reliability(np.concatenate([right for right, _ in sure]), np.concatenate([how for _, how in sure]))
-    total = sum(one.count for one in bins)
+    pooled = Reliability.of(*(np.concatenate(part) for part in zip(*sure, strict=True)), bins=BINS, by="width")
     ax.plot([0, 100], [0, 100], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     ax.annotate("perfectly calibrated", (4, 4), (0, 5), textcoords="offset points", rotation=45, color=GREY, fontsize=9,
                 rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
-    for one in bins:
-        x, y = 100 * one.confidence, 100 * one.accuracy
-        low, high = (100 * end for end in wilson(one.accuracy * one.count, one.count))
+    bins = np.stack([pooled.predicted, pooled.observed, pooled.low, pooled.high], axis=1) * 100
+    for (x, y, low, high), items in zip(bins, pooled.count, strict=True):
         ax.plot([x, x], [x, y], color=ORANGE, linewidth=3, alpha=0.35, solid_capstyle="butt", zorder=2)
         ax.plot([x, x], [low, high], color=BLUE, linewidth=1.2, alpha=0.6, zorder=3)
-        ax.scatter(x, y, s=18 + 500 * one.count / total, color=BLUE, edgecolor="white", linewidth=1, zorder=4,
+        ax.scatter(x, y, s=18 + 500 * items / pooled.items, color=BLUE, edgecolor="white", linewidth=1, zorder=4,
                    clip_on=False)  # fmt: skip
-    error = float(np.mean([calibration_error(*run) for run in sure]))
+    error = float(np.mean([expected_calibration_error(*run, by="width") for run in sure]))
     ax.text(
         0.03,
         0.97,
-        f"ECE {error:.3f}, the mean gap to the line\n{total:,} answers; larger dots hold more of them",
+        f"ECE {error:.3f}, the mean gap to the line\n{pooled.items:,} answers; larger dots hold more of them",
         transform=ax.transAxes,
         va="top",
         fontsize=9,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from distillcalc.calibration_measures import Interval, brier_score, expected_calibration_error, wilson
 from distillcalc.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-Interval: TypeAlias = tuple[float, float]
-
-BINS = 15  # of the calibration error, as in Guo et al.
 DRAWS = 5_000  # of a bootstrap
 CELLS = 2_000_000  # weights of a bootstrap that are held at once
-Z = 1.959963984540054  # the normal distribution's 97.5% point
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +121,8 @@ class Score:
     macro_f1, per_class : where what people said was given; the mean is over the classes that people used.
     agreement : share of items with the teacher's answer, right or wrong: no measure of quality.
     retention : accuracy / the teacher's accuracy on the same items; None where the teacher is always wrong.
-    ece, ece_adaptive, brier : calibration, see :func:`calibration_error` and :func:`brier_score`; None without
-        confidences.
+    ece, ece_adaptive, brier : calibration with bins of equal width and of equally many items, and the Brier score, see
+        :mod:`distillcalc.calibration_measures`; None without confidences.
     """
 
     items: int
@@ -198,83 +195,12 @@ def score(
         if teacher.right.any():
             found["retention"] = float(right.mean() / teacher.right.mean())
             found["retention_interval"] = _interval_of_ratio(right, teacher.right, rng)
-    sure = [(run.right, run.confidence) for run in runs if run.confidence is not None]
+    sure = [(run.confidence, run.right) for run in runs if run.confidence is not None]
     if len(sure) == len(runs):
-        found["ece"] = float(np.mean([calibration_error(*run) for run in sure]))
-        found["ece_adaptive"] = float(np.mean([calibration_error(*run, adaptive=True) for run in sure]))
+        found["ece"] = float(np.mean([expected_calibration_error(*run, by="width") for run in sure]))
+        found["ece_adaptive"] = float(np.mean([expected_calibration_error(*run, by="mass") for run in sure]))
         found["brier"] = float(np.mean([brier_score(*run) for run in sure]))
     return Score(**found)
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Some items of like confidence: its mean, and how often they were right."""
-
-    count: int
-    confidence: float
-    accuracy: float
-
-
-def reliability(right: ArrayLike, confidence: ArrayLike, *, bins: int = BINS, adaptive: bool = False) -> list[Bin]:
-    """Items by confidence, and how often those of like confidence are right; empty bins are left out.
-
-    Parameters
-    ----------
-    right, confidence : shape (items,), in [0, 1].
-    bins : how many; of equal width ((m - 1) / bins, m / bins], 0 in the first, or ``adaptive``: of equally many items.
-        Items of the same confidence count with their common mean there, so that their order does not matter.
-
-    Returns
-    -------
-    list of Bin
-        By rising confidence.
-
-    Raises
-    ------
-    InputError
-        If there are no items, or values outside [0, 1].
-    """
-    if bins < 1:
-        raise InputError(f"bins must be at least 1. Got {bins}")
-    sure = np.asarray(confidence, dtype=np.float64)
-    if not sure.size:
-        raise InputError("there are no confidences to judge. Give at least one evaluation item")
-    sure, was_right = _shares("confidence", sure, sure.size), _shares("right", right, sure.size)
-    if adaptive:
-        _, which, counts = np.unique(sure, return_inverse=True, return_counts=True)
-        was_right = (np.bincount(which, weights=was_right) / counts)[which]
-        groups = np.array_split(np.argsort(sure, kind="stable"), min(bins, sure.size))
-    else:
-        place = np.searchsorted(np.arange(1, bins) / bins, sure, side="left")
-        groups = [np.flatnonzero(place == m) for m in range(bins)]
-    return [Bin(g.size, float(sure[g].mean()), float(was_right[g].mean())) for g in groups if g.size]
-
-
-def calibration_error(right: ArrayLike, confidence: ArrayLike, *, bins: int = BINS, adaptive: bool = False) -> float:
-    """Expected calibration error: sum over bins of (items in it / items) |accuracy - mean confidence|.
-
-    Parameters
-    ----------
-    right, confidence, bins, adaptive : see :func:`reliability`.
-
-    Returns
-    -------
-    float
-        In [0, 1]. Guo et al., arXiv:1706.04599, equation 3; with bins of equally many items Nixon et al.,
-        arXiv:1904.01685. Of few items it is too high even for a calibrated model.
-    """
-    found = reliability(right, confidence, bins=bins, adaptive=adaptive)
-    return sum(one.count * abs(one.accuracy - one.confidence) for one in found) / sum(one.count for one in found)
-
-
-def brier_score(right: ArrayLike, confidence: ArrayLike) -> float:
-    """Mean of (confidence - right)^2, of the answer that was given (Brier, Mon. Weather Rev. 78, 1950, two outcomes).
-
-    Parameters
-    ----------
-    right, confidence : shape (items,), in [0, 1].
-    """
-    return float(np.mean((np.asarray(confidence, dtype=np.float64) - np.asarray(right, dtype=np.float64)) ** 2))
 
 
 @dataclass(frozen=True)
@@ -394,20 +320,6 @@ def _outcome(run: Answers, metric: str) -> Floats:
     if run.confidence is None:
         raise InputError("a Brier score needs each answer's confidence. These answers have none")
     return np.asarray(1 - (run.confidence - run.right) ** 2)
-
-
-def wilson(right: float, items: int) -> Interval:
-    """Wilson's 95% interval of a share (J. Am. Stat. Assoc. 22, 1927).
-
-    Parameters
-    ----------
-    right : how many, or the sum of a metric in [0, 1]: of all such with the same mean, 0/1 outcomes vary most.
-    items : of how many.
-    """
-    share, z2 = right / items, Z * Z
-    middle = (share + z2 / (2 * items)) / (1 + z2 / items)
-    half = Z / (1 + z2 / items) * np.sqrt(share * (1 - share) / items + z2 / (4 * items * items))
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def _runs(answers: Answers | Sequence[Answers]) -> list[Answers]:

@@ -12,15 +12,12 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 import distillcalc.distill.training.scores as module
+from distillcalc.calibration_measures import wilson
 from distillcalc.distill.training.scores import (
     Answers,
-    brier_score,
-    calibration_error,
     exact_match,
     paired_difference,
-    reliability,
     score,
-    wilson,
 )
 from distillcalc.errors import InputError
 
@@ -66,59 +63,6 @@ class TestAnswers:
             exact_match(["a"], ["a", "b"])
 
 
-class TestCalibration:
-    def test_two_bins_by_hand(self) -> None:
-        # (0, .5]: confidences .4, .2 (mean .3), right 1 and 0 (.5): gap .2, weight 2/5
-        # (.5, 1]: .8, .9, 1.0 (mean .9), right 1, 1, 0 (2/3): gap .7/3, weight 3/5; .4 x .2 + .6 x .7/3 = .22
-        confidence, right = [0.4, 0.2, 0.8, 0.9, 1.0], [1, 0, 1, 1, 0]
-        assert calibration_error(right, confidence, bins=2) == pytest.approx(0.22)
-        # of two equally full bins (3 and 2): .2, .4, .8 (mean 1.4/3), right 0, 1, 1 (2/3): gap .2, weight .6
-        # .9, 1.0 (mean .95), right 1, 0: gap .45, weight .4; .12 + .18 = .3
-        assert calibration_error(right, confidence, bins=2, adaptive=True) == pytest.approx(0.3)
-
-    def test_fifteen_bins_by_hand(self) -> None:
-        # .90 and .92 share the bin (13/15, 14/15] = (.867, .933]: mean .91, both right: gap .09, weight 2/4
-        # .95 is alone in the last: right, gap .05, weight 1/4; .10 in (1/15, 2/15]: wrong, gap .10, weight 1/4
-        assert calibration_error([1, 1, 1, 0], [0.9, 0.92, 0.95, 0.1]) == pytest.approx(0.045 + 0.0125 + 0.025)
-
-    @pytest.mark.parametrize("bins", [5, 10, 15, 20])
-    def test_a_bin_holds_its_upper_edge_and_not_its_lower_one(self, bins: int) -> None:
-        edges = [k / bins for k in range(1, bins + 1)]
-        found = reliability([1] * bins, edges, bins=bins)
-        assert [one.confidence for one in found] == edges
-        assert [one.count for one in reliability([1, 1, 1], [0.0, 1 / bins, np.nextafter(1 / bins, 1)], bins=bins)] == [
-            2, 1,
-        ]  # fmt: skip
-
-    def test_brier_by_hand(self) -> None:
-        # (.8 - 1)^2 = .04, (.6 - 0)^2 = .36: mean .2
-        assert brier_score([1, 0], [0.8, 0.6]) == pytest.approx(0.2)
-
-    def test_sure_and_always_right_is_perfect_and_sure_and_always_wrong_the_worst(self) -> None:
-        for adaptive in (False, True):
-            assert calibration_error([1, 1], [1, 1], adaptive=adaptive) == 0
-            assert calibration_error([0, 0], [1, 1], adaptive=adaptive) == 1
-
-    @given(st.lists(st.tuples(st.sampled_from([0.1, 0.3, 0.35, 0.9]), st.booleans()), min_size=1), st.randoms())
-    def test_the_order_of_items_does_not_matter(self, items: list[tuple[float, bool]], random: Any) -> None:
-        mixed = random.sample(items, len(items))
-        for adaptive in (False, True):
-            before, after = (
-                calibration_error([float(r) for _, r in some], [c for c, _ in some], bins=4, adaptive=adaptive)
-                for some in (items, mixed)
-            )
-            assert after == pytest.approx(before, abs=1e-12)
-            assert 0 <= before <= 1
-
-    def test_what_cannot_be_is_refused(self) -> None:
-        with pytest.raises(InputError, match="bins must be at least 1"):
-            calibration_error([1], [1], bins=0)
-        with pytest.raises(InputError, match="no confidences"):
-            calibration_error([], [])
-        with pytest.raises(InputError, match="confidence must be between 0 and 1"):
-            calibration_error([1], [1.2])
-
-
 class TestScore:
     def test_a_model_with_a_teacher_by_hand(self) -> None:
         teacher = Answers(("x", "y", "x", "z"), np.array([1, 1, 1, 0]))
@@ -160,10 +104,6 @@ class TestScore:
         expected = binomtest(right, items).proportion_ci(0.95, method="wilson")
         found = score(answers([1] * right + [0] * (items - right))).accuracy_interval
         assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-    def test_wilson_as_published(self) -> None:
-        # Newcombe, Stat. Med. 17, 1998, table I: 81 of 263 is .2553 to .3662
-        assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
     def test_a_fractional_metric_has_scipys_bootstrap_interval(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "DRAWS", 20_000)
