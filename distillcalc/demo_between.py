@@ -51,7 +51,7 @@ def between(told: Told) -> Markup:
         paragraphs(
             "There is a third way: the small model answers, and a router sends on to the big one what the small one is "
             "unsure of. It was made of the test messages that are counted above: one half tuned it, and the other "
-            "half, on which nothing was chosen, certifies it."
+            "half, on which nothing was chosen, puts it to the test."
             + (" The big model's answers are those of the small one that plays it." if plays else ""),
             join(tag("b", head), *(f" {reason}" for reason in reasons[:beside])),
         ),

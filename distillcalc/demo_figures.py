@@ -277,7 +277,8 @@ def routing_figure(bands: Bands, rate: float | None, width: float = WIDE) -> Fig
     ax.legend().remove()  # within the axes it would hide a curve
     figure.legend(loc="outside upper left", ncols=4 if width > 6 else 2, fontsize=9, frameon=False, labelcolor=INK)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.yaxis.set_major_locator(_few(6, steps=[1, 2, 5, 10]))  # 82.5% would be written as 82%
+    ax.yaxis.set_major_formatter(lambda value, _: f"{round(100 * value, 3):g}%")
     ax.set_xlabel("messages that the big model answers", color=SOFT, fontsize=9)
     ax.set_ylabel("messages sorted right", color=SOFT, fontsize=9)
     return figure
@@ -333,10 +334,10 @@ def _limit(ax: Axes, at: float, said: str, *, flip: bool) -> None:
     )  # fmt: skip
 
 
-def _few(most: int) -> Any:
+def _few(most: int, **how: Any) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(most)
+    return MaxNLocator(most, **how)
 
 
 def ratios_of(checks: Mapping[str, Any], names: Mapping[str, str]) -> list[Ratios]:

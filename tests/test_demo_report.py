@@ -278,7 +278,7 @@ def test_the_routers_verdict_is_told_as_it_is(advice: str) -> None:
     result, document = routed_as(advice)
     page = part(document, 7)
     assert "".join(result.routing["verdict"].split()) in "".join(page.text.split())  # in paragraphs and a list
-    assert "one half tuned it, and the other half, on which nothing was chosen, certifies it" in page.text
+    assert "one half tuned it, and the other half, on which nothing was chosen, puts it to the test." in page.text
     assert "The big model's answers are those of the small one that plays it." in page.text
     assert "168 to tune, 168 to certify" in page.text
     assert "The router rests on the same messages, 168 to tune it and 168 to certify it." in part(document, 9).text
