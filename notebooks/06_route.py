@@ -101,9 +101,11 @@ print(fill(str(fitted.verdict), 100))
 # %% [markdown]
 # ## 4. Move the threshold
 #
-# Each place of the slider is a threshold. Watch the month's bill and the share that is right; amber where the goal is
-# not certified. The dashed line is what it is worth to send on at random: a router must lie above it. The curve may
-# rise above the teacher alone, because the two are not wrong about the same messages.
+# The slider goes from the student alone, 0%, to sending everything on, 100%; of the thresholds that were tried, the
+# nearest is taken. Watch the month's bill and the share that is right. It turns amber where the goal is not certified.
+# On the dashed line requests are sent on at random: a router must lie above it. Its curve may rise above the teacher
+# alone, because the two are not wrong about the same messages; and it ends to the right of the teacher alone, because a
+# request that is sent on pays both.
 
 # %%
 from distillcalc.notebook import threshold_panel

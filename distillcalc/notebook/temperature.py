@@ -23,6 +23,7 @@ from distillcalc.notebook.twin import html, labelled_slider
 
 BLUE = "#0072B2"
 SHOWN = 10  # tokens
+MOST = "860px"  # so that on a wide page the picture's letters are as large as those around it
 WIDTH, ROW = 7.6, 0.3  # inches of the picture, and of one row
 
 
@@ -102,7 +103,9 @@ class TemperaturePanel(widgets.VBox):  # type: ignore[misc]
         box, self.number = labelled_slider("Temperature T (1: as it is)", 1.0, 0.25, 16.0, 0.02, log=True)
         self._said, self._picture = html(), html()
         self.view = temperature_view(self._logits, tokens, 1.0)
-        super().__init__([html(css(theme)), box, self._said, self._picture], layout={"width": "100%"})
+        super().__init__(
+            [html(css(theme)), box, self._said, self._picture], layout={"width": "100%", "max_width": MOST}
+        )
         self.add_class("dc-panel")
         self.number.observe(self._moved, "value")
         self._show()

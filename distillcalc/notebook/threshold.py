@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distillcalc.route.fit import Fitted
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
+MOST = "860px"  # so that on a wide page the picture's letters are as large as those around it
 WIDTH, HEIGHT = 7.6, 3.7  # inches of the picture
 
 
@@ -40,8 +41,8 @@ class ThresholdView:
     quality, low, high : share of requests answered right, with its 95% interval.
     retention : of the teacher's quality.
     at_random : quality of sending on as many at random.
-    usd_per_month, student_usd_per_month, teacher_usd_per_month : of the router, and of one model answering everything
-        [USD]; nan where dollars are not known.
+    usd_per_month, random_usd_per_month, student_usd_per_month, teacher_usd_per_month : of the router, of sending on as
+        many at random, and of one model answering everything [USD]; nan where dollars are not known.
     certified : whether this threshold surely meets the router's goal.
     chosen : whether it is the router's own.
     sentence : all of it in words. table, picture : as HTML.
@@ -55,6 +56,7 @@ class ThresholdView:
     retention: float
     at_random: float
     usd_per_month: float
+    random_usd_per_month: float
     student_usd_per_month: float
     teacher_usd_per_month: float
     certified: bool
@@ -100,6 +102,7 @@ def threshold_view(bands: Bands, certificate: Certificate, rate: float, requests
         "retention": quality / curve.teacher_quality if curve.teacher_quality > 0 else float("nan"),
         "at_random": curve.random_quality(at),
         "usd_per_month": month,
+        "random_usd_per_month": curve.random_usd(at) * requests_per_month,
         "student_usd_per_month": curve.student_usd * requests_per_month,
         "teacher_usd_per_month": curve.teacher_usd * requests_per_month,
         "certified": bool(certificate.certified[place]),
@@ -144,10 +147,12 @@ class ThresholdPanel(widgets.VBox):  # type: ignore[misc]
         self._bands, self._certificate, self._requests = fitted.bands, fitted.certificate, requests_per_month
         chosen = fitted.certificate.chosen
         start = 0.0 if chosen is None else float(fitted.certificate.certifying.escalation_rate[chosen])
-        box, self.number = labelled_slider("Sent on to the teacher [% of requests]", round(100 * start, 1), 0, 100, 0.5)
+        box, self.number = labelled_slider("Sent on to the teacher [%]", round(100 * start, 1), 0, 100, 0.5)
         self._said, self._table, self._picture = html(), html(), html()
         self.view = threshold_view(self._bands, self._certificate, start, requests_per_month)
-        super().__init__([html(css(theme)), box, self._said, self._table, self._picture], layout={"width": "100%"})
+        super().__init__(
+            [html(css(theme)), box, self._said, self._table, self._picture], layout={"width": "100%", "max_width": MOST}
+        )
         self.add_class("dc-panel")
         self.number.observe(self._moved, "value")
         self._show()
@@ -158,8 +163,8 @@ class ThresholdPanel(widgets.VBox):  # type: ignore[misc]
 
     def _show(self) -> None:
         view = self.view
-        tone = "" if view.certified else " dc-unsure"
-        self._said.value = f'<div class="dc-verdict{tone}" role="status"><b>{escape(view.sentence)}</b></div>'
+        tone = "good" if view.certified else "amber"
+        self._said.value = _SAID.format(tone=tone, said=escape(view.sentence))
         self._table.value, self._picture.value = view.table, view.picture
 
 
@@ -180,7 +185,7 @@ def _table(found: dict[str, Any], bands: Bands, requests: float) -> str:
         ("student alone", 0.0, curve.student_quality, found["student_usd_per_month"]),
         (f"this router (95%: {found['low']:.1%} to {found['high']:.1%} right)", found["rate"], found["quality"],
          found["usd_per_month"]),
-        ("as many sent on at random", found["rate"], found["at_random"], float("nan")),
+        ("as many sent on at random", found["rate"], found["at_random"], found["random_usd_per_month"]),
         ("teacher alone", 1.0, curve.teacher_quality, found["teacher_usd_per_month"]),
     ]  # fmt: skip
     body = "".join(
@@ -196,13 +201,19 @@ def _table(found: dict[str, Any], bands: Bands, requests: float) -> str:
 
 
 _BEST = ' class="dc-best"'
+_SAID = (
+    '<div role="status" style="border-left:6px solid var(--dc-{tone});background:var(--dc-{tone}-back);'
+    "padding:8px 14px;border-radius:4px;margin:4px 0 8px;min-height:62px;box-sizing:border-box;font-size:16px;"
+    'font-weight:600">{said}</div>'
+)
 
 
 def _picture(found: dict[str, Any], bands: Bands, certificate: Certificate, requests: float) -> str:
     curve = bands.curve
     scale = requests if curve.priced else 100.0
     across = curve.usd if curve.priced else curve.escalation_rate
-    ends = (across[0] * scale, across[-1] * scale)
+    # One model alone is not judged first, and pays no other: the ends of a cascade's curve cost more than they do.
+    ends = (curve.student_usd * scale, curve.teacher_usd * scale) if curve.priced else (0.0, 100.0)
     figure, ax = axes_of(WIDTH, HEIGHT, left=0.75, bottom=0.55, top=0.2)
     band = np.interp(GRID, curve.escalation_rate, across) * scale
     ax.fill_between(band, *(100 * bands.quality_band), color=BLUE, alpha=0.16, linewidth=0)
@@ -251,6 +262,6 @@ def _legend(certificate: Certificate) -> str:
     )
     return (
         f'<p class="dc-note"><span style="color:{BLUE}">&#9644;</span> the router, with its 95% band; '
-        f"&#9679; where the slider is (amber: not certified); {own}- - as many sent on at random. "
+        f"&#9679; where the slider is (amber: not certified); {own}- - at random. "
         f"Certified is what holds on new requests: {escape(str(certificate.goal))}.</p>"
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import log10
 from typing import Any
 
 import ipywidgets as widgets
+
+HALF_A_STEP = 0.5 + 1e-6
 
 
 def labelled_slider(
@@ -30,8 +33,6 @@ def labelled_slider(
     number.add_class("dc-number")
     layout = widgets.Layout(width="340px", margin="0 0 0 12px")
     if log:
-        from math import log10
-
         handle: Any = widgets.FloatLogSlider(
             value=value, base=10, min=log10(low), max=log10(high), step=step, readout=False, layout=layout
         )
@@ -40,12 +41,16 @@ def labelled_slider(
     handle.add_class("dc-handle")
     silent = [False]
 
+    def steps_apart(one: float, other: float) -> float:
+        return abs(log10(one) - log10(other) if log else one - other) / step
+
     def dragged(change: dict[str, float]) -> None:
-        if not silent[0]:
+        # A browser rounds the slider to its steps and says so later: that is nobody's move.
+        if not silent[0] and steps_apart(change["new"], number.value) > HALF_A_STEP:
             number.value = float(f"{change['new']:.3g}")
 
     def typed(change: dict[str, float]) -> None:
-        silent[0] = True  # the slider takes the number as far as its steps go, and does not give it back rounded
+        silent[0] = True  # the slider follows, and does not give the number back rounded
         try:
             if float(f"{handle.value:.3g}") != change["new"]:
                 handle.value = change["new"]

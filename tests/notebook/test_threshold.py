@@ -38,6 +38,9 @@ def test_a_quarter_is_sent_on(made) -> None:
     assert view.at_random == pytest.approx(0.625 + 0.25 * (0.9 - 0.625))  # the student alone is right in 25 of 40
     assert view.usd_per_month == pytest.approx(1_000 * (0.001 + 0.25 * 0.01))  # every request pays the student: $3.50
     assert view.teacher_usd_per_month == pytest.approx(10.0)
+    assert view.random_usd_per_month == pytest.approx(
+        1_000 * (0.75 * 0.001 + 0.25 * 0.01)
+    )  # who asks at random pays one
     assert view.low < view.quality < view.high
     assert "25.0% sent on: 80.0% right, 88.9% of the teacher’s; $3.50 a month instead of $10.00" in view.sentence
 
