@@ -186,7 +186,8 @@ pd.DataFrame(small, columns=["id", "model", "billion parameters"]).sort_values("
 
 # %% [markdown]
 # Here the shop's messages are sorted into eight kinds, so a small classifier might do. Nobody has measured yet how good
-# it would be, and the verdict takes that seriously.
+# it would be, and the verdict takes that seriously. If no option passes what you asked for above, the verdict says
+# which condition to relax, and what that buys.
 
 # %%
 from distillcalc import recommend

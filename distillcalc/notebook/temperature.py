@@ -120,7 +120,7 @@ class TemperaturePanel(widgets.VBox):  # type: ignore[misc]
 
 
 def _picture(names: Sequence[str], values: Sequence[float], rest: float, said: str) -> str:
-    rows = [*(repr(name)[1:-1] for name in names), "all others"]
+    rows = [*(repr(name)[1:-1].replace(" ", "␣") for name in names), "all others"]
     sizes = 100 * np.array([*values, rest])
     figure, ax = axes_of(WIDTH, ROW * len(rows) + 0.6, left=1.5, bottom=0.5)
     places = np.arange(len(rows))[::-1]
