@@ -92,8 +92,9 @@ print(quality)
 # %% [markdown]
 # ## 4. How fast is it?
 #
-# `benchmark` sends requests as long as the workload's: one at a time, then four at once. Of each it keeps the moment it
-# was sent and answered; percentiles come with intervals, because a few dozen requests leave them unsure.
+# `benchmark` sends requests as long as the workload's: one at a time, then four at once. p50, p95 and p99 are the times
+# that 50, 95 and 99 of 100 requests stay below: TTFT until the first token, E2E until the whole answer, which for a
+# label is the same. The record keeps every request, and intervals of each figure.
 
 # %%
 from distillcalc import Workload
@@ -132,9 +133,10 @@ print(machine)
 # %% [markdown]
 # ## 6. The estimate beside the measurement
 #
-# The left columns are what the calculator would have said of this model on this machine. After the step times were
-# fitted to the second run, it says what stands on the right. What remains is how far to trust the same estimate
-# elsewhere.
+# The columns on the left are what the calculator says of this model on this machine, beside what was measured. Then its
+# step times are fitted to the second run, and it says what stands on the right. What remains is how far to trust the
+# same estimate elsewhere. **If this machine is busy with other things, the runs differ, and no fit can mend that**: run
+# it again on a quiet one.
 
 # %%
 from distillcalc import Catalog
