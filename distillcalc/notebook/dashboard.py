@@ -110,6 +110,7 @@ def _dashboard(notebook: Path, port: int, started: Callable[[str], None]) -> _Da
     options.VoilaConfiguration.resources = {"follow_system": True}
     options.VoilaConfiguration.multi_kernel_manager_class = _Kernels
     options.VoilaConfiguration.preheat_kernel = True  # the next page's panel is made while nobody waits for it
+    options.VoilaKernelManager.fill_delay = 4.0  # [s]: this page's own panel is there by then
     # Extensions of JupyterLab that are installed beside this are made for another version than Voila's own.
     options.VoilaConfiguration.extension_allowlist = WIDGETS
     options.Voila.tornado_settings = {"ws_ping_interval": 30_000, "ws_ping_timeout": 30_000}

@@ -6,7 +6,10 @@ there again, and an address can be sent to somebody else.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -69,11 +72,27 @@ def served_panel(scenario: str | Path | Scenario = "support-triage", *, theme: T
 def _query() -> str:
     """The page's query string; in a kernel that Voila started ahead of the page, waits for it."""
     if os.environ.get(PREHEATED) == "True":
-        from voila.utils import wait_for_request
-
-        wait_for_request()
+        with ThreadPoolExecutor(1) as thread:  # the kernel's own event loop is running this cell
+            os.environ |= thread.submit(lambda: asyncio.run(_request())).result()
         os.environ[PREHEATED] = "False"  # there is one page, and it is told once
     return os.environ.get("QUERY_STRING", "")
+
+
+async def _request() -> dict[str, str]:
+    """What Voila tells a kernel about its page, once there is one.
+
+    Voila's own way to ask (``voila.utils.wait_for_request``) imports its whole server, which takes seconds.
+    """
+    from tornado.websocket import websocket_connect
+
+    told = {name: os.environ.get(f"VOILA_{name}", "") for name in ("APP_PORT", "SERVER_URL", "KERNEL_ID")}
+    place = f"ws://127.0.0.1:{told['APP_PORT']}{told['SERVER_URL'] or '/'}voila/query/{told['KERNEL_ID']}"
+    connection = await websocket_connect(place)
+    try:
+        message = await connection.read_message()
+    finally:
+        connection.close()
+    return {str(name): str(said) for name, said in json.loads(message or "{}").items()}
 
 
 def own_part(query: str) -> str:

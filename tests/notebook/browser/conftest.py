@@ -115,7 +115,7 @@ class _server:
     """A server in a process of its own, from its first answer until it is told to end."""
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str], address: str) -> None:
-        self.log = folder / "server.log"
+        self.log = Path(environment["HOME"]) / "server.log"
         self.address = address
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

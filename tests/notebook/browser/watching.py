@@ -29,7 +29,11 @@ _SAMPLE = """selectors => {
   window.__sampled = () => { on = false; return rows; };
 }"""
 
-_TALLEST = "Math.max(0, ...[...document.querySelectorAll('body, .jp-WindowedPanel-outer')].map(e => e.scrollHeight))"
+_TALLEST = """() => {
+  let most = 0;
+  for (let e = document.querySelector('.dc-panel'); e; e = e.parentElement) most = Math.max(most, e.scrollHeight);
+  return most;
+}"""
 _TOO_WIDE = """() => {
   const wide = [];
   for (let e = document.querySelector('.dc-panel'); e; e = e.parentElement)
