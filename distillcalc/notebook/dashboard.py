@@ -113,9 +113,8 @@ def _dashboard(notebook: Path, port: int, started: Callable[[str], None]) -> _Da
     options.VoilaKernelManager.fill_delay = 4.0  # [s]: this page's own panel is there by then
     # Extensions of JupyterLab that are installed beside this are made for another version than Voila's own.
     options.VoilaConfiguration.extension_allowlist = WIDGETS
-    options.Voila.tornado_settings = {"ws_ping_interval": 30_000, "ws_ping_timeout": 30_000}
     # A page that is left ends its kernel by a request without Jupyter's token against forged ones.
-    options.Voila.tornado_settings |= {"disable_check_xsrf": True}
+    options.Voila.tornado_settings = {"disable_check_xsrf": True}
     if os.name == "posix":
         options.KernelManager.transport = "ipc"  # files of this user instead of ports that anybody here may read
     app = _Dashboard(config=options)
