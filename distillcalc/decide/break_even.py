@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 VOLUMES = (1.0, 1e8)  # requests per day between which a crossing is looked for
 SCAN_POINTS = 321
-ZOOM_POINTS = 17
+ZOOM_POINTS = 65
 TOLERANCE = 1e-9  # relative, of a located crossing
 
 
@@ -163,3 +163,39 @@ def break_even(scenario: Scenario, catalog: Catalog, option: Estimate, teacher: 
         requests_per_day=volumes,
         utilisation=utilisation,
     )
+
+
+class BreakEvens(Mapping[str, BreakEven]):
+    """The break-even of every priced option against calling the big model, by id; each made when it is looked at.
+
+    Parameters
+    ----------
+    scenario, catalog : what was asked, and what is known.
+    options : estimates by id; without a priced ``call-teacher`` there is nothing to compare with.
+    """
+
+    def __init__(self, scenario: Scenario, catalog: Catalog, options: Mapping[str, Estimate]) -> None:
+        self._scenario, self._catalog = scenario, catalog
+        self._teacher = options.get("call-teacher")
+        known = self._teacher is not None and not self._teacher.unpriced
+        self._options = {
+            name: estimate
+            for name, estimate in options.items()
+            if known and name != "call-teacher" and np.isfinite(estimate.present_value_usd)
+        }
+        self._made: dict[str, BreakEven] = {}
+
+    def __getitem__(self, option: str) -> BreakEven:
+        estimate, teacher = self._options[option], self._teacher
+        if option not in self._made and teacher is not None:
+            self._made[option] = break_even(self._scenario, self._catalog, estimate, teacher)
+        return self._made[option]
+
+    def __contains__(self, option: object) -> bool:
+        return option in self._options
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)

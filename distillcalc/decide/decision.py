@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from distillcalc.catalog import Catalog
-from distillcalc.decide.break_even import BreakEven, break_even, payback_months
+from distillcalc.decide.break_even import BreakEvens, payback_months
 from distillcalc.decide.rules import RuleCheck, check_rules
 from distillcalc.decide.table import Block
 from distillcalc.decide.tipping import TippingPoint, tipping_points
@@ -114,16 +114,9 @@ class Decision:
         return max(unproven, key=lambda e: e.odds * (cost - e.present_value_usd), default=None)
 
     @cached_property
-    def break_even(self) -> dict[str, BreakEven]:
-        """Break-even of every priced option against calling the big model, by id."""
-        teacher = self.options.get("call-teacher")
-        if teacher is None or teacher.unpriced:
-            return {}
-        return {
-            name: break_even(self.scenario, self.catalog, estimate, teacher)
-            for name, estimate in self.options.items()
-            if name != "call-teacher" and math.isfinite(estimate.present_value_usd)
-        }
+    def break_even(self) -> BreakEvens:
+        """Break-even of every priced option against calling the big model, by id; each is made when it is looked at."""
+        return BreakEvens(self.scenario, self.catalog, self.options)
 
     @cached_property
     def tipping_points(self) -> list[TippingPoint]:

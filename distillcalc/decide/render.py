@@ -78,10 +78,10 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
                 f"{e.option} ({e.label}) would cost {usd(e.present_value_usd)} over the horizon{chance}",
             )
         )
-    for name, result in decision.break_even.items():
+    for name in decision.break_even:
         if decision.options[name].status == "ruled-out" and name != "self-host":
             continue
-        parts = []
+        result, parts = decision.break_even[name], []
         if result.months is not None:
             parts.append(
                 "cheaper from the first day"

@@ -15,10 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from distillcalc.catalog import Catalog
 from distillcalc.estimate.context import Context, Fidelity
 from distillcalc.estimate.inputs import Inputs
-from distillcalc.estimate.outcome import Estimate, Outcome
+from distillcalc.estimate.outcome import LIKELY, Estimate, Outcome
 from distillcalc.workload.scenario import OPTION_IDS, Scenario
 
 Floats = NDArray[np.float64]
+
+# Gates that ask for neither volume, lengths nor prices, and the inputs that they do ask for.
+OF_THE_MODEL = frozenset({"quality", "terms", "privacy", "region", "licence", "router", "retirement"})
+ASKED_OF_THE_MODEL = frozenset({"teacher_quality", "student_retention", "floor", "escalation_rate"})
 
 CELLS_PER_CHUNK = 1_500_000  # (GPU, scenario, month) cells held at once; bounds the memory of a sweep
 
@@ -105,6 +109,20 @@ def compared(scenario: Scenario) -> tuple[str, ...]:
     """Which options a scenario compares, in the catalog's order."""
     named = scenario.choices.options
     return tuple(option for option in OPTION_IDS if named is None or option in named)
+
+
+def still_possible(block: Block) -> tuple[str, ...]:
+    """Options that may be recommended at other volumes, lengths and prices: no gate on their models holds them back."""
+    return tuple(name for name, found in block.candidates.items() if not all(map(_held_back, found)))
+
+
+def _held_back(outcome: Outcome) -> bool:
+    gates = (gate for gate in outcome.gates if gate.name in OF_THE_MODEL)
+    return any(gate.failed_everywhere or _unlikely(gate.probability) for gate in gates)
+
+
+def _unlikely(probability: Floats | None) -> bool:
+    return probability is not None and bool((probability < LIKELY).all())
 
 
 def evaluate(x: Inputs, catalog: Catalog, options: Sequence[str], fidelity: Fidelity = "closed_form") -> Block:

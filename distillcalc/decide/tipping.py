@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillcalc.catalog import Catalog
-from distillcalc.decide.table import compare, compared
+from distillcalc.decide.table import (
+    ASKED_OF_THE_MODEL,
+    compare,
+    compared,
+    evaluate,
+    still_possible,
+    table_of,
+)
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.inputs import SPECS, UNSTATED, Inputs
 from distillcalc.estimate.measured_cascade import usual_rate
@@ -18,6 +25,7 @@ from distillcalc.estimate.quality import RETENTION_PRIOR
 from distillcalc.workload.scenario import Scenario
 
 Floats = NDArray[np.float64]
+Winners = NDArray[np.object_]
 
 POINTS = 65
 ROUNDS = 5  # each narrows a flip 16 times
@@ -103,11 +111,11 @@ def tipping_points(scenario: Scenario, catalog: Catalog) -> list[TippingPoint]:
 
     One vectorised scan over all inputs finds the first grid interval on either side in which the
     recommendation changes; repeated subdivision of all of them at once locates the flips to a millionth of
-    the interval. A flip back and forth inside one grid interval is not seen.
+    the interval. A flip back and forth inside one grid interval is not seen, nor an option that wins inside one only.
     """
     search = _Search(scenario, catalog)
     grids = {name: grid for name in SEARCHED if (grid := search.grid(name)) is not None}
-    winners = search.winners(dict(grids.items()))
+    winners = search.winners(grids)
     sides: list[_Side] = []
     for name, grid in grids.items():
         same = winners[name] == search.base
@@ -119,13 +127,14 @@ def tipping_points(scenario: Scenario, catalog: Catalog) -> list[TippingPoint]:
             order = range(place + step, len(grid) if step > 0 else -1, step)
             at = next((i for i in order if not same[i]), None)
             if at is not None:
-                sides.append(_Side(name, search.stated(name), float(grid[at - step]), float(grid[at])))
+                keeps, flips = float(grid[at - step]), float(grid[at])
+                sides.append(_Side(name, search.stated(name), keeps, flips, winners[name][at]))
+    among = {search.base, *(side.to for side in sides)}
     for _ in range(ROUNDS):
         inner = [np.linspace(side.keeps, side.flips, ZOOM) for side in sides]
-        for side, values, best in zip(sides, inner, search.winners_of(sides, inner), strict=True):
+        for side, values, best in zip(sides, inner, search.winners_of(sides, inner, among), strict=True):
             at = max(int(np.argmax(best != search.base)), 1)
-            side.keeps, side.flips = float(values[at - 1]), float(values[at])
-            side.to = search.options[best[at]] if best[at] >= 0 else None
+            side.keeps, side.flips, side.to = float(values[at - 1]), float(values[at]), best[at]
     points = [
         TippingPoint(side.name, SPECS[side.name].unit, side.value, side.flips, side.to, search.own[side.name])
         for side in sides
@@ -147,9 +156,11 @@ class _Search:
 
     def __init__(self, scenario: Scenario, catalog: Catalog) -> None:
         self.scenario, self.catalog = scenario, catalog
-        self.options = compared(scenario)
         self.x = Inputs(scenario)
-        self.base = int(compare(scenario, catalog).best[0])
+        self.options = compared(scenario)
+        block = evaluate(self.x, catalog, self.options)
+        self.base = table_of([block]).option(0)
+        self.possible = still_possible(block)
         self.own: dict[str, float] = {}
 
     def stated(self, name: str) -> float | None:
@@ -182,34 +193,38 @@ class _Search:
         self.own[name] = own
         return np.unique(np.append(np.clip(grid, SPECS[name].low, SPECS[name].high), own))
 
-    def winners(self, values: dict[str, Floats]) -> dict[str, NDArray[np.intp]]:
-        """Column of the best option for each value of each input, all else as in the scenario.
+    def winners(self, values: dict[str, Floats], among: set[str | None] | None = None) -> dict[str, Winners]:
+        """Id of the best option for each value of each input, all else as in the scenario; None where nothing passes.
 
-        Inputs that the scenario states share one evaluation; one that it leaves out has no number to stand
-        in the other rows, so it has an evaluation of its own.
+        Inputs that the scenario states share an evaluation; one that it leaves out has no number to stand in the other
+        rows, so it has an evaluation of its own. Where an input asks nothing of the models, options whose models are
+        held back are left out: their queues need not be worked out a thousand times.
         """
-        found: dict[str, NDArray[np.intp]] = {}
-        together = {name: v for name, v in values.items() if self.stated(name) is not None}
-        for name in values.keys() - together.keys():
-            found[name] = compare(self.scenario, self.catalog, {name: values[name]}, self.options).best
-        if together:
-            size = sum(map(len, together.values()))
-            columns = {name: np.full(size, self.own[name]) for name in together}
-            start = 0
-            for name, v in together.items():
-                columns[name][start : start + len(v)] = v
-                start += len(v)
-            best = compare(self.scenario, self.catalog, columns, self.options).best
-            edges = np.cumsum([0, *map(len, together.values())])
-            found |= {name: best[a:b] for name, a, b in zip(together, edges, edges[1:], strict=False)}
+        stated = [name for name in values if self.stated(name) is not None]
+        groups = [([name for name in stated if name not in ASKED_OF_THE_MODEL], self.possible)]
+        groups.append(([name for name in stated if name in ASKED_OF_THE_MODEL], self.options))
+        groups += [([name], self.options) for name in values if name not in stated]
+        found: dict[str, Winners] = {}
+        for names, options in groups:
+            chosen = tuple(option for option in options if among is None or option in among)
+            edges = np.cumsum([0, *(len(values[name]) for name in names)])
+            columns = {name: np.full(edges[-1], self.own[name]) for name in names}
+            for name, start, end in zip(names, edges, edges[1:], strict=False):
+                columns[name][start:end] = values[name]
+            best = np.full(edges[-1], None, dtype=object)
+            if names and chosen:
+                best = np.array([*chosen, None], dtype=object)[
+                    compare(self.scenario, self.catalog, columns, chosen).best
+                ]
+            found |= {name: best[start:end] for name, start, end in zip(names, edges, edges[1:], strict=False)}
         return found
 
-    def winners_of(self, sides: list[_Side], inner: list[Floats]) -> list[NDArray[np.intp]]:
+    def winners_of(self, sides: list[_Side], inner: list[Floats], among: set[str | None]) -> list[Winners]:
         """The same for the values of each side."""
         by_name: dict[str, Floats] = {}
         for side, values in zip(sides, inner, strict=True):
             by_name[side.name] = np.append(by_name.get(side.name, np.zeros(0)), values)
-        best = self.winners(by_name) if by_name else {}
+        best = self.winners(by_name, among)
         taken: dict[str, int] = {}
         found = []
         for side in sides:

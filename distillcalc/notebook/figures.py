@@ -12,6 +12,7 @@ import numpy as np
 
 from distillcalc.decide.words import duration, usd
 from distillcalc.notebook.style import AMBER, GREY, HEIGHT, INK, LINE, PAPER, WIDTH, axes_of, colour, points, svg
+from distillcalc.notebook.tables import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
 MAY_BE_CHOSEN = ("feasible", "provisional")
 SMALL = points(12)
+# The options' titles where a picture has room for twenty characters.
+_SHORT = {
+    "call-teacher": "Call the big model",
+    "call-small": "Call a small model",
+    "hosted-open-student": "Open student at host",
+    "hosted-fine-tune": "Fine-tune at provider",
+    "self-host": "Distill and self-host",
+    "self-host-teacher": "Self-host big model",
+    "cascade": "Student, then teacher",
+}
 
 
 def monthly_figure(decision: Decision) -> str:
@@ -33,7 +44,7 @@ def monthly_figure(decision: Decision) -> str:
     dearest = max((float(max(e.monthly_total_usd[0], e.monthly_total_usd[-1])) for e in shown if _priced(e)), default=1)
     for place, e in enumerate(shown):
         if not _priced(e):
-            _above(ax, place, f"{e.option}  no price")
+            _above(ax, place, f"{_name(e)}: no price")
             continue
         first, last = float(e.monthly_total_usd[0]), float(e.monthly_total_usd[-1])
         open_ = e.status in MAY_BE_CHOSEN
@@ -48,10 +59,10 @@ def monthly_figure(decision: Decision) -> str:
         )
         if len(e.monthly_total_usd) > 1:
             ax.plot([last, last], [place - 0.27, place + 0.27], color=INK, linewidth=2)
-        why = "" if open_ else f", {e.status}: {e.worst_gate()}"
+        why = "" if open_ else f", {e.status.replace('-', ' ')}: {e.worst_gate()}"
         cost = usd(first) if usd(first) == usd(last) else f"{usd(first)} → {usd(last)}"
-        _above(ax, place, f"{e.option}  {cost}{why}", bold=e.option == decision.recommendation)
-        said.append(f"{e.option} {usd(first)}{why}")
+        _above(ax, place, f"{_name(e)}: {cost}{why}", bold=e.option == decision.recommendation)
+        said.append(f"{_name(e)} {usd(first)}{why}")
     ax.set_yticks([])
     ax.set_xlim(0, dearest * 1.04)
     ax.set_ylim(-0.4, len(shown) - 0.2)
@@ -73,7 +84,7 @@ def cumulative_figure(decision: Decision) -> str:
         ax.plot(range(months + 1), paid, color=colour(e.option), linewidth=thick, solid_capstyle="round")
         ends.append((float(paid[-1]), e))
     top = max((end for end, _ in ends), default=1.0)
-    ax.set_xlim(0, months * 1.48)
+    ax.set_xlim(0, months * 1.6)
     ax.set_ylim(0, top * 1.08 or 1)
     _ends(ax, ends, months, top, decision)
     back = decision.payback_months()
@@ -95,7 +106,7 @@ def cumulative_figure(decision: Decision) -> str:
     ax.set_xticks(range(0, months + 1, step))
     _dollars(ax, "y")
     ax.set_xlabel("months from the start", loc="left")
-    said = "; ".join(f"{e.option} {usd(end)}" for end, e in sorted(ends, key=lambda one: one[0]))
+    said = "; ".join(f"{_name(e)} {usd(end)}" for end, e in sorted(ends, key=lambda one: one[0]))
     told = f". The choice pays back in {duration(back)}" if back else ""
     return svg(figure, f"Cost added up over {months} months: {said}{told}", "cumulative")
 
@@ -104,22 +115,23 @@ def latency_figure(decision: Decision) -> str:
     """Median to 95th percentile of each option's answer times, against the objective where one is set."""
     what, percentile, limit = _objective(decision)
     options = [e for e in decision.options.values() if not e.unpriced][::-1]
-    figure, ax = axes_of(WIDTH, HEIGHT, left=1.42, bottom=0.48, top=0.3)
+    figure, ax = axes_of(WIDTH, HEIGHT, left=1.5, bottom=0.48, top=0.3)
     said, known = [], [limit] if limit else []
     unit = "ms" if what == "tpot" else "s"
     for place, e in enumerate(options):
         middle, tail = e.latency.get(f"{what}_p50_{unit}"), e.latency.get(f"{what}_p{percentile}_{unit}")
         if tail is None:
-            said.append(f"{e.option} unknown")
+            said.append(f"{_name(e)} unknown")
             continue
         at = [middle if middle is not None else tail, tail]
         known += at
         misses = limit is not None and tail > limit
         ax.plot(at, [place, place], color=colour(e.option), linewidth=5, solid_capstyle="round")
         ax.plot(tail, place, marker="X" if misses else "o", color=colour(e.option), markersize=9, markeredgecolor=PAPER)
-        said.append(f"{e.option} {tail:.3g} {unit}" + (" (misses)" if misses else ""))
+        said.append(f"{_name(e)} {tail:.3g} {unit}" + (" (misses)" if misses else ""))
     low, high = (min(known), max(known)) if known else (0.1, 1.0)
     ax.set_xscale("log")
+    ax.minorticks_off()
     ax.set_xlim(low / 1.5, high * 2.2)
     for place, e in enumerate(options):
         tail = e.latency.get(f"{what}_p{percentile}_{unit}")
@@ -132,16 +144,19 @@ def latency_figure(decision: Decision) -> str:
         ax.axvline(limit, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=0.5)
         ax.text(limit, len(options) - 0.42, f"limit {limit:.3g} {unit}", ha="center", va="bottom", fontsize=SMALL)
         ax.texts[-1].set_color(INK)
-    ax.set_yticks(range(len(options)), [e.option for e in options])
+    ax.set_yticks(range(len(options)), [_SHORT[e.option] for e in options])
     ax.tick_params(axis="y", length=0)
-    ax.tick_params(axis="x", which="minor", length=0, labelsize=0)
     ax.set_ylim(-0.6, max(len(options), 1) - 0.4)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.xaxis.set_minor_formatter(lambda *_: "")
     name = {"e2e": "whole answer", "ttft": "first token", "tpot": "each further token"}[what]
     ax.set_xlabel(f"{name}, median to p{percentile} [{unit}]; X: misses", loc="left")
     against = f" against a limit of {limit:.3g} {unit}" if limit is not None else ""
     return svg(figure, f"Time to the {name}, p{percentile}{against}: {'; '.join(reversed(said))}", "latency")
+
+
+def _name(e: Estimate) -> str:
+    """What the option is called everywhere on the panel."""
+    return title(e.option)
 
 
 def _objective(decision: Decision) -> tuple[str, int, float | None]:
@@ -167,13 +182,17 @@ def _worth_drawing(e: Estimate, decision: Decision) -> bool:
 
 
 def _ends(ax: Axes, ends: list[tuple[float, Estimate]], months: int, top: float, decision: Decision) -> None:
-    """Names at the ends of the lines; those that end close together are moved apart."""
-    height = -math.inf
-    for value, e in sorted(ends, key=lambda one: one[0]):
-        height = max(value, height + top * 0.075)
+    """Names at the ends of the lines; those that end close together are moved apart, none beyond the top."""
+    ends = sorted(ends, key=lambda one: one[0])
+    gap, heights = top * 0.075, [value for value, _ in ends]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], top * 1.02 - gap * (len(heights) - 1 - i))
+    for (value, e), height in zip(ends, heights, strict=True):
         weight = "bold" if e.option == decision.recommendation else "normal"
         ax.plot([months, months * 1.02], [value, height], color=colour(e.option), linewidth=1)
-        ax.text(months * 1.03, height, e.option, va="center", fontsize=SMALL, color=INK, fontweight=weight)
+        ax.text(months * 1.03, height, _SHORT[e.option], va="center", fontsize=SMALL, color=INK, fontweight=weight)
 
 
 def _above(ax: Axes, place: int, words: str, *, bold: bool = False) -> None:

@@ -164,7 +164,10 @@ def css(theme: Theme | None = None) -> str:
 
 
 def _block(selector: str, colours: dict[str, str]) -> str:
-    return f"{selector} {{ {' '.join(f'--dc-{name}: {value};' for name, value in colours.items())} }}\n"
+    """The colours of a theme; the browser draws its own arrows and bars to match."""
+    scheme = "dark" if colours is _DARK else "light"
+    variables = " ".join(f"--dc-{name}: {value};" for name, value in colours.items())
+    return f"{selector} {{ color-scheme: {scheme}; {variables} }}\n"
 
 
 def colour(option: str) -> str:

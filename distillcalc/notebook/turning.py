@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distillcalc.decide.break_even import VOLUMES
-from distillcalc.decide.table import Block, Floats, Table, compare, compared, evaluate
+from distillcalc.decide.table import Block, Table, compare, compared, evaluate, still_possible
 from distillcalc.estimate.inputs import Inputs
-from distillcalc.estimate.outcome import LIKELY, Outcome
 
 if TYPE_CHECKING:
     from distillcalc.catalog import Catalog
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 SCAN = 128  # volumes looked at, from 1 to 10^8 requests a day: 15% apart
 ZOOM = 33  # each round narrows a turn 32 times: after two it is told to a ten-thousandth
 ROUNDS = 2
-OF_NO_VOLUME = frozenset({"quality", "terms", "privacy", "region", "licence", "router", "retirement"})
 
 
 @dataclass(frozen=True)
@@ -57,22 +55,33 @@ def evaluated(scenario: Scenario, catalog: Catalog) -> tuple[Block, Table]:
     The block of the scenario itself with every option; the table, with those that may pass at some volume.
     """
     block = evaluate(Inputs(scenario), catalog, compared(scenario))
-    possible = [name for name, found in block.candidates.items() if not all(map(_held_back_at_any_volume, found))]
+    possible = still_possible(block)
     volumes = np.append(scenario.workload.requests_per_day, np.geomspace(*VOLUMES, SCAN))
     arrays = {"requests_per_day": volumes}
     return block, compare(scenario, catalog, arrays, possible or compared(scenario)[:1])
 
 
-def _held_back_at_any_volume(outcome: Outcome) -> bool:
-    """Whether something that does not depend on the volume keeps a candidate from being recommended."""
-    if outcome.unpriced:
-        return True
-    held = (gate for gate in outcome.gates if gate.name in OF_NO_VOLUME)
-    return any(gate.failed_everywhere or _unlikely(gate.probability) for gate in held)
+def turned(scenario: Scenario, catalog: Catalog) -> tuple[Block, Table, Turn | None]:
+    """:func:`evaluated` and :func:`nearest_turn` in one; asked again for the same scenario, the same answer.
+
+    Parameters
+    ----------
+    scenario, catalog : as for :func:`evaluated`.
+
+    Returns
+    -------
+    Its two results, and the turn; None where nothing is recommended to turn from.
+    """
+    global _latest  # the verdict of the slider's last step is asked for again by the full view
+    known = _latest
+    if known is None or known[1] is not catalog or known[0] != scenario:
+        block, table = evaluated(scenario, catalog)
+        turn = nearest_turn(scenario, catalog, table) if table.option(0) is not None else None
+        _latest = known = (scenario, catalog, (block, table, turn))
+    return known[2]
 
 
-def _unlikely(probability: Floats | None) -> bool:
-    return probability is not None and bool((probability < LIKELY).all())
+_latest: tuple[Scenario, Catalog, tuple[Block, Table, Turn | None]] | None = None
 
 
 def nearest_turn(scenario: Scenario, catalog: Catalog, table: Table) -> Turn | None:

@@ -23,7 +23,7 @@ from distillcalc.errors import DistillcalcError
 from distillcalc.notebook import figures, tables
 from distillcalc.notebook.controls import at_medians
 from distillcalc.notebook.style import Theme, css
-from distillcalc.notebook.turning import Turn, evaluated, nearest_turn
+from distillcalc.notebook.turning import Turn, turned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,10 +191,10 @@ class View:
         if self.decision is None:
             return None
         point = at_medians(self.decision.scenario)
-        _, table = evaluated(point, self.decision.catalog)
+        _, table, turn = turned(point, self.decision.catalog)
         if table.option(0) != self.recommendation or self.recommendation is None:
             return Turn(float("nan"), table.option(0), above=False)
-        return nearest_turn(point, self.decision.catalog, table)
+        return turn
 
     def to_html(self) -> str:
         """All of it as one block, for a place without widgets."""
@@ -240,10 +240,9 @@ def quick(scenario: Scenario, catalog: Catalog | None = None) -> Quick:
     try:
         point = at_medians(scenario)
         known = (catalog or Catalog.load()).with_overrides(point.overrides)
-        block, table = evaluated(point, known)
+        block, table, turn = turned(point, known)
         options = Estimates(block)
         best = table.option(0)  # those that are left out of the table are not eligible
-        turn = nearest_turn(point, known, table) if best is not None else None
         monthly = {name: float(e.monthly_total_usd[0]) for name, e in options.items() if priced(e)}
         tone: Tone = "none" if best is None else "clear" if options[best].status == "feasible" else "unsure"
         return Quick(verdict_words(options, best, turn, point), tone, best, monthly)

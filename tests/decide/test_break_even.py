@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import date
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillcalc import Catalog, recommend
-from distillcalc.decide.break_even import break_even_volumes, crossings, day_of, payback_months
+from distillcalc.decide.break_even import BreakEven, break_even, break_even_volumes, crossings, day_of, payback_months
 from distillcalc.decide.table import compare
 from distillcalc.estimate.outcome import Estimate
 from tests.decide.scenarios import scenario
@@ -145,3 +146,22 @@ def test_open_ends_are_null_in_json() -> None:
     plain = recommend(scenario()).break_even["self-host"].to_dict()
     assert plain["requests_per_day"][0][1] is None
     assert plain["months"] is None
+
+
+def test_a_break_even_is_made_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distillcalc.decide.break_even as room
+
+    made: list[str] = []
+
+    def noted(*given: Any) -> BreakEven:
+        made.append(given[2].option)
+        return break_even(*given)
+
+    monkeypatch.setattr(room, "break_even", noted)
+    found = recommend(scenario()).break_even
+    assert "self-host" in found
+    assert "call-teacher" not in found
+    assert len(found) == len(list(found))
+    assert made == []
+    assert found["self-host"] is found["self-host"]
+    assert made == ["self-host"]

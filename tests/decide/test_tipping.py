@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from distillcalc import Catalog, Scenario, recommend
-from distillcalc.decide.tipping import SEARCHED, tipping_points
-from distillcalc.estimate.inputs import SPECS, with_inputs
+from distillcalc.decide.table import ASKED_OF_THE_MODEL, compare, compared, evaluate, still_possible
+from distillcalc.decide.tipping import SEARCHED, _Search, tipping_points
+from distillcalc.estimate.inputs import SPECS, Inputs, with_inputs
+from distillcalc.workload.files import samples
 from tests.decide.scenarios import scenario
 
 
@@ -67,3 +70,27 @@ def test_a_prior_that_counts_overrule_does_not_move_the_other_flips() -> None:
 
     assert others(plain)
     assert others(stated) == pytest.approx(others(plain))
+
+
+@pytest.mark.parametrize("name", sorted(samples()))
+def test_what_the_search_leaves_out_passes_nowhere(name: str) -> None:
+    """Two hundred draws of everything that asks nothing of the models, far beyond what is likely."""
+    sample, catalog = Scenario.load(name), Catalog.load()
+    known = catalog.with_overrides(sample.overrides)
+    block = evaluate(Inputs(sample), known, compared(sample))
+    possible = still_possible(block)
+    search = _Search(sample, known)
+    rng = np.random.default_rng(7)
+    arrays = {
+        input_: rng.choice(grid, 200)
+        for input_ in SEARCHED
+        if input_ not in ASKED_OF_THE_MODEL
+        and search.stated(input_) is not None
+        and (grid := search.grid(input_)) is not None
+    }
+    arrays["cacheable_prefix_tokens"] = np.minimum(arrays["cacheable_prefix_tokens"], arrays["input_tokens"])
+    table = compare(sample, known, arrays)
+    passed = {option for option, may in zip(table.options, table.eligible.any(axis=0), strict=True) if may}
+    assert passed
+    assert passed <= set(possible)
+    assert len(possible) < len(table.options)  # something is left out

@@ -15,6 +15,7 @@ from distillcalc import Scenario, recommend
 from distillcalc.decide.words import usd
 from distillcalc.notebook.controls import moved
 from distillcalc.notebook.presets import PRESETS, preset
+from distillcalc.notebook.tables import title
 from distillcalc.notebook.view import FIRST, REST, SURE, Quick, View, quick, render, verdict_words
 
 TRIAGE = preset("support-triage")
@@ -192,17 +193,19 @@ def test_the_pictures_show_the_decisions_own_numbers() -> None:
     assert view.decision is not None
     for e in view.decision.options.values():
         if not e.unpriced:
-            assert f"{e.option} {usd(float(e.monthly_total_usd[0]))}" in words(view.monthly_svg) + view.monthly_svg
+            said = f"{title(e.option)} {usd(float(e.monthly_total_usd[0]))}"
+            assert html.escape(said) in view.monthly_svg
     chosen = view.decision.options["self-host"]
-    assert f"self-host {usd(chosen.present_value_usd)}" in view.cumulative_svg  # the line ends at the present value
+    ends_at = f"Distill and self-host {usd(chosen.present_value_usd)}"  # the line ends at the present value
+    assert ends_at in view.cumulative_svg
     assert "pays back in 12.2 months" in view.cumulative_svg
-    assert f"self-host {chosen.latency['e2e_p95_s']:.3g} s" in view.latency_svg
+    assert f"Distill and self-host {chosen.latency['e2e_p95_s']:.3g} s" in view.latency_svg
     assert "against a limit of 5 s" in view.latency_svg
 
 
 def test_a_missed_limit_is_said_without_colour() -> None:
     view = render(changed(TRIAGE, slo={"e2e_p95_s": 4.0}))
-    assert "call-teacher 4.52 s (misses)" in view.latency_svg
+    assert "Call the big model 4.52 s (misses)" in view.latency_svg
 
 
 def test_other_objectives_and_none_are_drawn_too() -> None:
