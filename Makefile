@@ -8,10 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test bench lint format lab wheel clean
+.PHONY: help demo test test-slow bench lint format lab wheel clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 # One environment, and one stamp for each set of packages in it: a stamp is older than pyproject.toml or
 # constraints.txt only when there is something to install.
@@ -49,8 +49,14 @@ $(VENV)/.notebook: pyproject.toml constraints.txt | $(BIN)/pip
 demo: $(VENV)/.demo ## the whole loop on a shipped task, in ten minutes: decide, label, train, measure, decide again
 	$(BIN)/distillcalc demo
 
-test: $(VENV)/.distill ## run the tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --ignore=tests/notebook/browser  # one thread each; the browser's tests are not done
+# Two processes with one thread each. A file stays in one of them: its tests share servers, models and browsers.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/.distill ## run the tests, two at a time, but for those that train for long
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.distill ## run those: whole trainings, the whole demo, the longest notebooks
+	$(PYTEST) -m slow
 
 bench: $(VENV)/.distill ## time the calculator and the labelling on this machine
 	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only

@@ -37,6 +37,7 @@ def calls(folder: Path) -> int:
     return sum(entry["t"] == "intent" for file in folder.glob("*/journal.jsonl") for _, entry in entries(file))
 
 
+@pytest.mark.slow
 def test_killed_while_it_labels_it_goes_on_and_ends_in_a_report(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     first = subprocess.Popen([*DEMO, "--folder", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -137,6 +138,7 @@ def endpoint() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_paid_teacher_answers_itself_under_a_budget(
     endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,11 +208,18 @@ def rules_list(decision: Decision) -> str:
 def notes_list(decision: Decision) -> str:
     """What else a reader should know before acting."""
     lines = [
-        f"<li><b>{escape(heading)}</b>: {escape(sentence)}</li>"
+        f"<li><b>{escape(_called(heading))}</b>: {escape(_called(sentence))}</li>"
         for heading, sentence in notes(decision)
         if heading not in _TOLD_ABOVE
     ]
     return f"<ul>{''.join(lines)}</ul>" if lines else "<p>Nothing.</p>"
+
+
+def _called(words: str) -> str:
+    """The words with an option's id, at their beginning or after "break-even of", replaced by what it is called."""
+    lead = "break-even of " if words.startswith("break-even of ") else ""
+    option, space, rest = words.removeprefix(lead).partition(" ")
+    return lead + title(option) + space + rest if option in OPTIONS else words
 
 
 def difference_table(pinned: Decision, now: Decision) -> str:

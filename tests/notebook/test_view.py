@@ -258,3 +258,9 @@ def test_simulated_fleets_are_said_to_be() -> None:
     assert "fleets sized by formula" in render(TRIAGE).sure
     view = View(TRIAGE, recommend(preset("email-classification"), fidelity="simulated"))
     assert "fleets simulated" in view.sure
+
+
+def test_the_notes_call_options_as_the_table_does() -> None:
+    seen = words(render(TRIAGE).notes_html)
+    assert "break-even of Distill and self-host : pays back in 12.2 months" in seen
+    assert "worth measuring : Student first, teacher for the rest (" in seen

@@ -25,6 +25,7 @@ NAMES = (
     "05_measure_and_validate",
     "06_route",
 )
+LONG = ("04_distill", "05_measure_and_validate")  # half a minute and more
 AT_MOST_S = 600  # a cell, on a machine that is busy
 
 every = pytest.mark.parametrize("name", NAMES)
@@ -102,7 +103,7 @@ def test_the_first_leads_to_all_others() -> None:
         assert f"({name}.ipynb)" in words
 
 
-@every
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in NAMES])
 def test_it_runs_clean(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTILLCALC_CACHE", str(cache_folder()))  # the converted model, which takes a while to make
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # not the user's own sliders

@@ -75,11 +75,13 @@ def ddp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DDP)
 def test_two_processes_learn_what_one_does(alone: Path, ddp: Path, name: str) -> None:
     assert_same(ddp / name, alone / name)
 
 
+@pytest.mark.slow
 def test_each_process_writes_its_own_prompts(alone: Path, ddp: Path) -> None:
     ours, theirs = Fitted.load(ddp / "on-policy"), Fitted.load(alone / "on-policy")
     assert ours is not None
@@ -104,6 +106,7 @@ def fsdp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sixteen_bits_round_no_loss_and_no_soft_label(alone: Path, fsdp: Path) -> None:
     """FSDP casts what goes into a model and comes out of it to 16 bits; labels, and what is told of a loss, stay."""
     ours, theirs = Fitted.load(fsdp / "coarse"), Fitted.load(alone / "coarse")
@@ -114,6 +117,7 @@ def test_sixteen_bits_round_no_loss_and_no_soft_label(alone: Path, fsdp: Path) -
     assert not torch.any(told.bfloat16().float() == told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FSDP)
 def test_sharded_weights_learn_what_whole_ones_do(alone: Path, fsdp: Path, name: str) -> None:
     assert_same(fsdp / name, alone / name)

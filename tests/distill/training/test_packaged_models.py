@@ -24,6 +24,8 @@ from distillcalc.distill.training.recipe import Recipe
 from distillcalc.distill.training.run import TrainRun, train
 from distillcalc.errors import DistillcalcError
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("card_arrival", "exchange_rate")
 TASK = {"name": "bank", "system": "Name the intent.", "labels": list(LABELS), "instruction": False}
 TEXTS = {
