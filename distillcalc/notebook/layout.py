@@ -12,6 +12,7 @@ from distillcalc.notebook.controls import CONTROLS
 from distillcalc.notebook.presets import PRESETS
 from distillcalc.notebook.sliders import Slider
 from distillcalc.notebook.style import Theme, css
+from distillcalc.notebook.twin import handles
 from distillcalc.notebook.view import View, heading
 
 OWN = "own"  # in the list of presets: what is none of them
@@ -24,15 +25,6 @@ SCROLLING = {
     "notes_html": ("Before you act", 230),
 }
 
-# ipywidgets gives a slider's handle no name and shows screen readers the exponent of a logarithmic one. Where the page
-# runs this, the handle is called after its number box; where it does not, the box remains.
-_NAME_HANDLES = (
-    "(function(){function go(){document.querySelectorAll('.dc-control').forEach(function(c){"
-    "var l=c.querySelector('.dc-number label');if(!l)return;"
-    "c.querySelectorAll('.noUi-handle').forEach(function(h){"
-    "h.setAttribute('aria-label',l.textContent+', slider');});});}"
-    "[0,200,700,2000,5000].forEach(function(t){setTimeout(go,t);});})()"
-)
 _COPY = (
     "var t=this.parentNode.querySelector('textarea'),b=this;t.select();"
     "navigator.clipboard.writeText(t.value).then(function(){b.textContent='Copied';"
@@ -107,7 +99,7 @@ class Parts:
         """The panel's children from top to bottom."""
         top = _row([self.preset, self.reset, self.pin, self.upload])
         top.layout.align_items = "center"
-        names = _html(f'<style onload="{escape(_NAME_HANDLES)}">.dc-named {{}}</style>')
+        names = _html(handles())
         files = _row([self.path, self.save, self.load, self.download])
         files.layout.align_items = "center"
         last = _column([_html(heading("Keep it: as Python, as a file")), self.code, files], "1 1 100%")

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from distillcalc.decide.words import count
 from distillcalc.errors import InputError
 from distillcalc.notebook.style import GREY, INK, Theme, axes_of, css, points, svg
-from distillcalc.notebook.twin import html, labelled_slider
+from distillcalc.notebook.twin import handles, html, labelled_slider
 
 BLUE = "#0072B2"
 SHOWN = 10  # tokens
@@ -104,7 +104,7 @@ class TemperaturePanel(widgets.VBox):  # type: ignore[misc]
         self._said, self._picture = html(), html()
         self.view = temperature_view(self._logits, tokens, 1.0)
         super().__init__(
-            [html(css(theme)), box, self._said, self._picture], layout={"width": "100%", "max_width": MOST}
+            [html(css(theme) + handles()), box, self._said, self._picture], layout={"width": "100%", "max_width": MOST}
         )
         self.add_class("dc-panel")
         self.number.observe(self._moved, "value")

@@ -17,7 +17,7 @@ import numpy as np
 from distillcalc.decide.words import count, usd
 from distillcalc.errors import InputError
 from distillcalc.notebook.style import AMBER, GREY, INK, LINE, Theme, axes_of, css, points, svg
-from distillcalc.notebook.twin import html, labelled_slider
+from distillcalc.notebook.twin import handles, html, labelled_slider
 from distillcalc.route.bands import GRID
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class ThresholdPanel(widgets.VBox):  # type: ignore[misc]
         self._said, self._table, self._picture = html(), html(), html()
         self.view = threshold_view(self._bands, self._certificate, start, requests_per_month)
         super().__init__(
-            [html(css(theme)), box, self._said, self._table, self._picture], layout={"width": "100%", "max_width": MOST}
+            [html(css(theme) + handles()), box, self._said, self._table, self._picture],
+            layout={"width": "100%", "max_width": MOST},
         )
         self.add_class("dc-panel")
         self.number.observe(self._moved, "value")

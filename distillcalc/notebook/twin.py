@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from html import escape
 from math import log10
 from typing import Any
 
 import ipywidgets as widgets
 
 HALF_A_STEP = 0.5 + 1e-6
+
+# ipywidgets gives a slider's handle no name and shows screen readers the exponent of a logarithmic one; JupyterLab and
+# Notebook 7 take its arrow keys for their own (they fold headings). Where the page runs this, the handle is called
+# after its number box and keeps its keys; where it does not, the box remains.
+_HANDLES = (
+    "(function(){function go(){document.querySelectorAll('.dc-control').forEach(function(c){"
+    "var l=c.querySelector('.dc-number label');if(!l)return;"
+    "c.querySelectorAll('.noUi-handle').forEach(function(h){"
+    "h.setAttribute('data-lm-suppress-shortcuts','true');"
+    "h.setAttribute('aria-label',l.textContent+', slider');});});}"
+    "[0,200,700,2000,5000].forEach(function(t){setTimeout(go,t);});})()"
+)
 
 
 def labelled_slider(
@@ -65,6 +78,11 @@ def labelled_slider(
     )
     box.add_class("dc-control")
     return box, number
+
+
+def handles() -> str:
+    """What gives the handles of the sliders around it their names and their arrow keys, where the page runs it."""
+    return f'<style onload="{escape(_HANDLES)}">.dc-named {{}}</style>'
 
 
 def html(value: str = "") -> widgets.HTML:

@@ -92,6 +92,16 @@ def voila(home: Path, environment: dict[str, str]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def lab(home: Path, environment: dict[str, str]) -> Iterator[str]:
     """Address of JupyterLab in a folder with the notebooks."""
+    yield from _jupyter("jupyterlab", home, environment)
+
+
+@pytest.fixture(scope="module")
+def notebook7(home: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Address of Notebook 7 in a folder with the notebooks."""
+    yield from _jupyter("notebook", home, environment)
+
+
+def _jupyter(module: str, home: Path, environment: dict[str, str]) -> Iterator[str]:
     work = home / "work"
     subprocess.run(
         [sys.executable, "-m", "distillcalc", "notebooks", str(work)], check=True, capture_output=True, timeout=STARTS_S
@@ -103,11 +113,11 @@ def lab(home: Path, environment: dict[str, str]) -> Iterator[str]:
     (settings / "page_config.json").write_text(json.dumps(disabled))
     address = f"http://127.0.0.1:{_free_port()}/"
     command = [
-        "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser", "--ServerApp.ip=127.0.0.1",
+        "-m", module, "--no-browser", "--allow-root", "--expose-app-in-browser", "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={address.rstrip('/').rsplit(':', 1)[1]}", "--ServerApp.port_retries=0",
         "--IdentityProvider.token=", f"--ServerApp.root_dir={work}", "--log-level=ERROR",
     ]  # fmt: skip
-    with _server(command, work, environment, f"{address}lab"):
+    with _server(command, work, environment, address):
         yield address
 
 

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.notebook.browser.watching import Shown, Watched, photographed, sampled, serious, steady
+from tests.notebook.browser.watching import Shown, Watched, command, photographed, run_all, sampled, serious, steady
 
 pytestmark = pytest.mark.browser
 
 REQUESTS = "Requests a day"
-_READY = """async () => {
-  const notebook = window.jupyterapp.shell.currentWidget;
-  await notebook.context.ready;
-  await notebook.sessionContext.ready;
-  await notebook.sessionContext.session.kernel.info;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +20,7 @@ def session(lab: str, watched: Callable[..., Watched]) -> Watched:
     one = watched()
     one.page.goto(f"{lab}lab/tree/01_should_i_distill.ipynb")
     one.page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-    one.page.evaluate(_READY)
-    _run(one.page, "notebook:run-all-cells")
+    run_all(one.page)
     return one
 
 
@@ -35,10 +28,6 @@ def session(lab: str, watched: Callable[..., Watched]) -> Watched:
 def shown(session: Watched) -> Iterator[Shown]:
     yield Shown(session.page).ready()
     session.hold()
-
-
-def _run(page: Page, command: str) -> None:
-    page.evaluate("command => { window.jupyterapp.commands.execute(command); }", command)
 
 
 def test_the_panel_moves_in_jupyterlab_and_nothing_flickers(shown: Shown) -> None:
@@ -62,7 +51,7 @@ def test_a_scenario_survives_the_kernel(shown: Shown) -> None:
     shown.type(REQUESTS, "6200", "requests_per_day=6_200,")
     told = shown.verdict.inner_text()
     shown.page.evaluate("document.querySelector('.dc-verdict').dataset.before = 'yes'")
-    _run(shown.page, "notebook:restart-run-all")
+    command(shown.page, "notebook:restart-run-all")
     shown.page.locator(".jp-Dialog .jp-mod-accept").click()
     expect(shown.page.locator(".dc-verdict[data-before]")).to_have_count(0)
     shown.ready()

@@ -42,6 +42,14 @@ _TOO_WIDE = """() => {
 }"""
 
 
+_READY = """async () => {
+  const notebook = window.jupyterapp.shell.currentWidget;
+  await notebook.context.ready;
+  await notebook.sessionContext.ready;
+  await notebook.sessionContext.session.kernel.info;
+}"""
+
+
 class Watched:
     """A page of a context that lets nothing off this machine, and keeps what went wrong.
 
@@ -160,3 +168,14 @@ def serious(page: Page, within: str | None = None) -> list[str]:
         for rule in found
         if rule["impact"] in ("serious", "critical")
     ]
+
+
+def run_all(page: Page) -> None:
+    """Run the notebook that JupyterLab or Notebook 7 shows, once its kernel answers."""
+    page.evaluate(_READY)
+    command(page, "notebook:run-all-cells")
+
+
+def command(page: Page, name: str) -> None:
+    """A command of JupyterLab or Notebook 7, as their menus call it."""
+    page.evaluate("command => { window.jupyterapp.commands.execute(command); }", name)
