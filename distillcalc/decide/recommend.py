@@ -167,7 +167,7 @@ def _reason(
                 f"{name}: {cost}; the next best, {OPTIONS[other.option].title.lower()} ({other.label}), costs "
                 f"{usd(other.present_value_usd - best.present_value_usd)} more."
             )
-        return f"{name}: {cost}; nothing else that is good enough passes every gate."
+        return f"{name}: {cost}; nothing else that is shown to be good enough passes every gate."
     saved = teacher.present_value_usd - best.present_value_usd
     if saved <= 0:
         return (

@@ -223,10 +223,12 @@ def rich_parts(decision: Decision, width: int = WIDE) -> Iterator[Any]:
 
 
 def html(decision: Decision) -> str:
-    """The decision as a fragment of HTML; everything from outside is escaped."""
+    """The decision as a fragment of HTML; everything from outside is escaped, and a dollar begins no formula."""
 
     def line(tag: str, cells: tuple[str, ...]) -> str:
-        return "".join(f"<{tag} style='{_cell_style(i)}'>{escape(cell)}</{tag}>" for i, cell in enumerate(cells[:-1]))
+        return "".join(
+            f"<{tag} style='{_cell_style(i, tag)}'>{escape(cell)}</{tag}>" for i, cell in enumerate(cells[:-1])
+        )
 
     body, remarks = [], []
     for row in rows(decision):
@@ -238,13 +240,15 @@ def html(decision: Decision) -> str:
         f"<li><b>{escape(heading)}</b>: {escape(sentence)}</li>" for heading, sentence in [*remarks, *notes(decision)]
     )
     return (
-        f"<div class='distillcalc-decision'><p><b>{escape(_headline(decision))}</b></p>"
-        "<table style='font-size:inherit'>"
-        f"<thead><tr>{line('th', HEADINGS)}</tr></thead><tbody>{''.join(body)}</tbody></table><ul>{below}</ul></div>"
+        f"<div class='distillcalc-decision mathjax_ignore tex2jax_ignore'><p><b>{escape(_headline(decision))}</b></p>"
+        "<div style='overflow-x:auto'><table style='font-size:0.92em'>"
+        f"<thead><tr>{line('th', HEADINGS)}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f"<ul>{below}</ul></div>"
     )
 
 
-def _cell_style(column: int) -> str:
-    """Figures and names stay on one line; the label may wrap."""
-    wrap = "" if column == 1 else ";white-space:nowrap"
-    return f"padding:2px 8px;text-align:{'right' if column in RIGHT else 'left'}{wrap}"
+def _cell_style(column: int, tag: str) -> str:
+    """Figures and names stay on one line; headings and labels may wrap."""
+    wrap = ";white-space:nowrap" if column != 1 and tag == "td" else ""
+    wrap = ";overflow-wrap:anywhere;min-width:8em" if column == 1 else wrap
+    return f"padding:2px 6px;text-align:{'right' if column in RIGHT else 'left'}{wrap}"

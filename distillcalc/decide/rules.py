@@ -75,9 +75,9 @@ RULES: tuple[Rule, ...] = (
 class RuleCheck:
     """A rule that applies to the workload, beside what was computed.
 
-    ``agrees`` is None where there is no own student to speak of. "Consider" excludes no option; it holds
-    where an own student starts to pay somewhere between its two volumes, and fails where it pays at neither
-    or at both.
+    ``agrees`` is None where there is no own student to speak of, or nothing passes. "Consider" excludes no option;
+    it holds where an own student starts to pay somewhere between its two volumes, and fails where it pays at
+    neither or at both.
     """
 
     rule: Rule
@@ -85,9 +85,15 @@ class RuleCheck:
     agrees: bool | None
     why: str
 
+    @property
+    def verdict(self) -> str:
+        """Whether what was computed agrees with the rule, as words after "it"."""
+        if self.agrees and self.rule.recommends == "consider" and self.computed not in OWN_STUDENT:
+            return "agrees that it may pay within that range, and not yet at this volume"
+        return {True: "agrees", False: "disagrees", None: "leaves it open"}[self.agrees]
+
     def __str__(self) -> str:
-        verdict = {True: "agrees", False: "disagrees", None: "leaves it open"}[self.agrees]
-        return f"rule of thumb, {self.rule.when}: {self.rule.says}; it {verdict}. {self.why}"
+        return f"rule of thumb, {self.rule.when}: {self.rule.says}; it {self.verdict}. {self.why}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -113,7 +119,7 @@ def _check(rule: Rule, decision: Decision) -> RuleCheck:
         return RuleCheck(
             rule,
             None,
-            None if rule.recommends == "consider" else False,
+            False if rule.recommends == "distill" else None,
             "No option passes every gate here.",
         )
     if rule.recommends == "consider":

@@ -50,6 +50,20 @@ def api_latency(
     return found, _source(catalog, ref, api)
 
 
+def assumed_tail(catalog: Catalog, ref: str) -> str:
+    """What to do about a latency that misses its objective by a tail that nobody measured; empty if it was measured."""
+    api = catalog.api(ref)
+    if api is None or missing(api):
+        return ""
+    tails = {"ttft_p95_s": (api.ttft_p95_s, api.ttft_p99_s), "tpot_p95_ms": (api.tpot_p95_ms, api.tpot_p99_ms)}
+    names = [name for name, measured in tails.items() if not any(measured)]
+    if not names:
+        return ""
+    return (
+        f'the tail is assumed, {ASSUMED_TAILS}: give the {" and ".join(names)} you measure in [overrides.apis."{ref}"]'
+    )
+
+
 def missing(api: ApiRow | None) -> list[str]:
     """The medians that an API's latency cannot be told without, by the names of their fields."""
     names = [] if api is not None and api.ttft_p50_s is not None else ["ttft_p50_s"]

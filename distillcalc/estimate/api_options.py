@@ -6,7 +6,7 @@ import numpy as np
 
 from distillcalc.errors import DistillcalcError, InputError, MissingPrice
 from distillcalc.estimate import gates, quality
-from distillcalc.estimate.api_latency import api_latency
+from distillcalc.estimate.api_latency import api_latency, assumed_tail
 from distillcalc.estimate.context import Context
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.option import Option, licence_gate, served_by_api, unpriced
@@ -48,7 +48,7 @@ class CallTeacher(Option):
             own = (
                 gates.context_gate(x, context.window(ref), ref),
                 gates.region_gate(x, catalog, ref),
-                gates.slo_gate(x, latency, str(source), to_do=source.source),
+                gates.slo_gate(x, latency, str(source), to_do=source.source, missed=assumed_tail(catalog, ref)),
             )
             found += [gates.from_day(x, gate, day) for gate in own]
         return found

@@ -438,7 +438,7 @@ def fleet(
     else:
         replicas = busiest + spare
     if serving.stays and spares:  # a machine that is owned or reserved is paid for when the peak is past
-        replicas = np.maximum.accumulate(replicas, axis=2) * (x.days > 0)
+        replicas = np.maximum.accumulate(replicas, axis=-1) * (x.days > 0)  # months come last
     with np.errstate(divide="ignore", invalid="ignore"):
         utilisation = mean_rate / (replicas * capacity.requests_per_s)
     return Fleet(replicas, busiest, utilisation)

@@ -260,12 +260,14 @@ def slo_gate(
     *,
     at_least: dict[str, Floats] | None = None,
     to_do: str = "",
+    missed: str = "",
 ) -> GateResult | None:
     """Whether estimated latencies meet every objective; None where none is set.
 
     ``at_least`` are bounds from below for what is unknown: an objective that even they break is failed.
 
-    ``to_do`` says why a figure is not known and how to give it; it is shown where one is not.
+    ``to_do`` says why a figure is not known and how to give it; it is shown where one is not. ``missed`` is shown
+    where an objective is missed.
 
     ``latency`` holds a figure for each (what, percentile) asked, in seconds, nan where unknown, shape (n, 1).
     """
@@ -296,6 +298,8 @@ def slo_gate(
                 part += f" (no batch meets it; the floor of this machine is {at(floors[name], i) * factor:.3g} {unit})"
             parts.append(part)
         told = "; ".join(parts)
-        return f"{told} ({to_do})" if to_do and "unknown" in told else told
+        if to_do and "unknown" in told:
+            return f"{told} ({to_do})"
+        return f"{told} ({missed})" if missed and at(code, i) == FAIL else told
 
     return GateResult("slo", code, detail, source)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from distillcalc.catalog import Catalog, ModelRow
 from distillcalc.errors import MissingPrice, UnknownName
 from distillcalc.estimate import gates
-from distillcalc.estimate.api_latency import api_latency
+from distillcalc.estimate.api_latency import api_latency, assumed_tail
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import Estimate, GateResult, Outcome
 from distillcalc.estimate.quality import Belief
@@ -132,7 +132,13 @@ def served_by_api(
             gates.privacy_gate(x, external=ref),
             gates.region_gate(x, catalog, ref),
             gates.context_gate(x, context.window(ref), ref),
-            gates.slo_gate(x, latency, str(latency_source), to_do=latency_source.source),
+            gates.slo_gate(
+                x,
+                latency,
+                str(latency_source),
+                to_do=latency_source.source,
+                missed=assumed_tail(catalog, ref),
+            ),
             context.quality_gate(belief, is_teacher=option == "call-teacher"),
         ]
     )

@@ -194,14 +194,12 @@ def rules_list(decision: Decision) -> str:
     """The article's rules of thumb that apply, each beside what was computed."""
     if not decision.rules:
         return "<p>None of the article's rules of thumb applies.</p>"
-    marks = {True: ("agrees", "pass"), False: ("disagrees", "fail"), None: ("leaves it open", "unknown")}
-    lines = []
-    for check in decision.rules:
-        word, mark = marks[check.agrees]
-        lines.append(
-            f"<li>{escape(check.rule.when)}: <b>{escape(check.rule.says)}</b>. It "
-            f'<span class="dc-{mark}">{word}</span>. {escape(check.why)}</li>'
-        )
+    marks = {True: "pass", False: "fail", None: "unknown"}
+    lines = [
+        f"<li>{escape(check.rule.when)}: <b>{escape(check.rule.says)}</b>. It "
+        f'<span class="dc-{marks[check.agrees]}">{escape(check.verdict)}</span>. {escape(check.why)}</li>'
+        for check in decision.rules
+    ]
     return f"<ul>{''.join(lines)}</ul>"
 
 

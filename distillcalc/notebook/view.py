@@ -199,7 +199,7 @@ class View:
     def to_html(self) -> str:
         """All of it as one block, for a place without widgets."""
         if self.error:
-            return f'<div class="dc-panel">{css(self.theme)}<div class="dc-error">{escape(self.error)}</div></div>'
+            return self._block(f'<div class="dc-error">{escape(self.error)}</div>')
         parts = [
             self.verdict_html,
             self.difference_html,
@@ -219,7 +219,11 @@ class View:
             heading("Before you act"),
             self.notes_html,
         ]
-        return f'<div class="dc-panel">{css(self.theme)}{"".join(parts)}</div>'
+        return self._block("".join(parts))
+
+    def _block(self, inner: str) -> str:
+        """With its style; a dollar in it begins no formula of MathJax's."""
+        return f'<div class="dc-panel mathjax_ignore tex2jax_ignore">{css(self.theme)}{inner}</div>'
 
     def _repr_html_(self) -> str:
         return self.to_html()

@@ -6,6 +6,7 @@ import pytest
 
 from distillcalc import Decision, Scenario, recommend
 from distillcalc.decide.rules import RULES, RuleCheck
+from distillcalc.estimate.inputs import with_inputs
 from tests.decide.scenarios import scenario
 
 
@@ -37,6 +38,26 @@ def test_below_1k_holds_for_short_mails() -> None:
     found = check(recommend(scenario(workload={"requests_per_day": 500})), "below-1k")
     assert found.agrees is True
     assert found.computed == "call-teacher"
+
+
+def test_nothing_is_said_of_calling_where_nothing_passes() -> None:
+    none = recommend(scenario(workload={"requests_per_day": 500, "slo": {"e2e_p95_s": 0.001}}))
+    assert none.recommendation is None
+    found = check(none, "below-1k")
+    assert found.agrees is None
+    assert found.verdict == "leaves it open"
+
+
+def test_considering_is_told_from_doing() -> None:
+    # From the volume on at which an own student pays it agrees; below, that it may pay within the range.
+    triage = Scenario.load("support-triage")
+    starts = recommend(triage).break_even["self-host"].requests_per_day[0][0]
+    assert 1_000 < starts < 100_000
+    assert check(recommend(triage), "1k-to-100k").verdict == "agrees"
+    below = check(recommend(with_inputs(triage, {"requests_per_day": starts * 0.9})), "1k-to-100k")
+    assert below.computed == "call-teacher"
+    assert below.agrees is True
+    assert below.verdict == "agrees that it may pay within that range, and not yet at this volume"
 
 
 def test_below_1k_fails_for_long_prompts_that_training_makes_short() -> None:

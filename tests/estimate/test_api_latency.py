@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distillcalc.errors import InputError
-from distillcalc.estimate.api_latency import REACH, TAIL, api_latency
+from distillcalc.estimate.api_latency import REACH, TAIL, api_latency, assumed_tail
 from distillcalc.estimate.inputs import Inputs
 from distillcalc.estimate.outcome import at
 from distillcalc.provenance import Provenance
@@ -237,3 +237,19 @@ def test_what_the_gate_asks_for_settles_it() -> None:
         (teacher,) = outcomes("call-teacher", case, catalog(apis={"acme-big": {"ttft_p50_s": None}} | {key: row}))
         assert verdict(teacher, "slo") == "fail"
         assert detail(teacher, "slo") == "E2E p95 2.24 s against 2.2 s"
+
+
+def test_a_limit_missed_by_an_assumed_tail_says_so_and_what_to_give() -> None:
+    asked = scenario(workload={"slo": {"e2e_p95_s": 0.001}})
+    (teacher,) = outcomes("call-teacher", asked)
+    assert verdict(teacher, "slo") == "fail"
+    said = detail(teacher, "slo")
+    assert said.endswith(
+        "(the tail is assumed, p95 twice the median, p99 2.67 times: give the ttft_p95_s and tpot_p95_ms you measure "
+        'in [overrides.apis."acme/big"])'
+    )
+    tails = {"acme/big": {"ttft_p95_s": 0.9, "tpot_p95_ms": 20.0}}
+    assert assumed_tail(catalog(), "acme/big")
+    assert assumed_tail(catalog().with_overrides({"apis": tails}), "acme/big") == ""
+    half = catalog().with_overrides({"apis": {"acme/big": {"ttft_p95_s": 0.9}}})
+    assert "give the tpot_p95_ms you measure" in assumed_tail(half, "acme/big")

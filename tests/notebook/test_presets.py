@@ -9,6 +9,7 @@ import pytest
 from distillcalc import Scenario, recommend
 from distillcalc.errors import InputError, UnknownName
 from distillcalc.notebook.presets import PRESETS, opened, preset
+from distillcalc.notebook.view import render
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -16,6 +17,14 @@ def test_a_preset_is_decided(name: str) -> None:
     decision = recommend(preset(name))
     assert decision.recommendation is not None
     assert decision.scenario.workload.requests_per_day > 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_presets_fleets_can_be_simulated(name: str) -> None:
+    """As the panel does once its sliders rest: phones, which are owned and not rented, as well as GPUs."""
+    view = render(preset(name), fidelity="simulated")
+    assert view.error == ""
+    assert view.recommendation == render(preset(name)).recommendation
 
 
 def test_two_presets_are_the_shipped_samples() -> None:

@@ -251,7 +251,8 @@ class FourWay(Strict):
             )
         below = "".join(f"<li>{escape(sentence)}</li>" for sentence in _below(self))
         return (
-            f"<div class='distillcalc-four-way'><p><b>{escape(self.headline)}</b></p>{''.join(tables)}"
+            "<div class='distillcalc-four-way mathjax_ignore tex2jax_ignore'>"
+            f"<p><b>{escape(self.headline)}</b></p>{''.join(tables)}"
             f"<ul>{below}</ul></div>"
         )
 

@@ -552,7 +552,7 @@ class WorkloadProfile:
             for what, sentence in self.rows()
         )
         return (
-            f"<div class='distillcalc-profile'><p><b>{escape(self.headline)}</b></p>"
+            f"<div class='distillcalc-profile mathjax_ignore tex2jax_ignore'><p><b>{escape(self.headline)}</b></p>"
             f"<table style='font-size:inherit'><tbody>{body}</tbody></table></div>"
         )
 

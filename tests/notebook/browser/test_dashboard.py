@@ -102,6 +102,13 @@ def test_every_preset_has_a_verdict(shown: Shown) -> None:
     steady(frames[".dc-pic"])
 
 
+def test_fleets_are_simulated_once_it_rests(shown: Shown) -> None:
+    shown.page.get_by_label("Start from").select_option(PRESETS["on-device"])
+    expect(shown.page.locator(".dc-verdict")).to_contain_text("fleets simulated")
+    expect(shown.verdict).to_contain_text("snapdragon")
+    shown.settled()
+
+
 def test_a_pinned_scenario_is_compared_with(shown: Shown) -> None:
     shown.page.get_by_role("button", name="Pin as A").click()
     expect(shown.page.get_by_role("button", name="Unpin A")).to_be_visible()

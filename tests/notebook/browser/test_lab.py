@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.notebook.browser.watching import Shown, Watched, command, photographed, run_all, sampled, serious, steady
+from tests.notebook.browser.watching import (
+    SCREENSHOTS,
+    Shown,
+    Watched,
+    command,
+    photographed,
+    run_all,
+    sampled,
+    serious,
+    steady,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -67,3 +77,17 @@ def test_it_follows_jupyterlabs_dark_theme(shown: Shown) -> None:
     shown.page.wait_for_timeout(500)
     photographed(shown.page, "lab-dark")
     assert serious(shown.page, ".dc-panel") == []
+
+
+def test_a_dollar_begins_no_formula(lab: str, watched: Callable[..., Watched]) -> None:
+    """JupyterLab typesets what stands between two dollars, and decisions are told in dollars."""
+    one = watched(width=1280)
+    one.page.goto(f"{lab}lab/tree/00_start_here.ipynb")
+    one.page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    run_all(one.page)
+    told = one.page.locator(".distillcalc-decision").first
+    expect(told).to_contain_text("$62,478 over 24 months against $103,548")
+    one.page.wait_for_timeout(1_000)
+    assert one.page.locator(".distillcalc-decision mjx-container").count() == 0
+    told.screenshot(path=SCREENSHOTS / "lab-00.png")
+    one.hold()

@@ -104,6 +104,7 @@ class Shown:
     def settled(self) -> None:
         """Wait until nothing is dimmed any more."""
         expect(self.page.locator(".dc-dim")).to_have_count(0, timeout=SETTLED_MS)
+        assert self.page.get_by_text("A fault of distillcalc").count() == 0
 
     def box(self, label: str) -> Locator:
         return self.page.get_by_label(label, exact=True)
