@@ -59,7 +59,13 @@ class Point:
         """Which share goes to the teacher and by what rule, for a label; empty between thresholds."""
         if self.place is None:
             return ""
-        return f" for {self.share} ({self.measured.score} < {self.measured.threshold[self.place]:.4g})"
+        sets = (self.measured.tuning, self.measured.certifying)
+        sent, items = sum(one.escalated[self.place] for one in sets), sum(one.items for one in sets)
+        if sent in (0, items):  # such a threshold lies beyond every score, and its number says nothing
+            rule = f"{'all' if sent else 'none'} of {items:,} items sent on"
+        else:
+            rule = f"{self.measured.score} < {self.measured.threshold[self.place]:.4g}"
+        return f" for {self.share} ({rule})"
 
     @property
     def facts(self) -> dict[str, Floats]:

@@ -47,13 +47,16 @@ def with_router(
     choices = scenario.choices
     if "/" not in first and first not in choices.students:
         raise InputError(
-            f"the scenario chooses from {', '.join(choices.students)}. Got a router of {first}: name its catalog id "
-            "(--student), and the student in [choices] students"
+            f"the scenario chooses from {', '.join(choices.students)}. Got a router of {first}: put that student into "
+            "the scenario (students of [choices]); or, where it is one of these under another name, name its catalog "
+            'id, in Python as names={"student": ...} of read_pairs or student=... of with_router, in a terminal as '
+            "--student"
         )
     if not _same_model(catalog, last, choices.teacher):
         raise InputError(
-            f"the scenario's teacher is {choices.teacher}. Got a router before {last}: name it as the scenario does "
-            "(--teacher) where it is the same model, or choose it as the teacher"
+            f"the scenario's teacher is {choices.teacher}. Got a router before {last}: where it is the same model, name "
+            'it as the scenario does, in Python as names={"teacher": ...} of read_pairs or teacher=... of with_router, '
+            "in a terminal as --teacher; else choose it as the teacher of the scenario"
         )
     plain = scenario.to_dict()
     own = plain["choices"]

@@ -50,6 +50,20 @@ def test_a_candidate_for_each_threshold_fewest_sent_on_first() -> None:
     assert found[0].belief.source.kind == "measured"
 
 
+def test_a_threshold_beyond_every_score_is_told_by_what_it_does() -> None:
+    made = counts(98, 90, (98, 0, 0), (19, 2, 4), (0, 3, 7))
+    found = outcomes("cascade", case(router(made, threshold=[10.9, 0.1, -9.9])))
+    # (0 + 1) / 100 and (98 + 1) / 100; of 98 tuning and 98 certifying items.
+    assert [o.label(0) for o in found] == [
+        "tiny on toy, then acme/big for 1% (none of 196 items sent on)",
+        "tiny on toy, then acme/big for 20% (margin < 0.1)",
+        "tiny on toy, then acme/big for 99% (all of 196 items sent on)",
+    ]
+    tuning = counts(98, 90, (98, 0, 0), (19, 2, 4), (1, 3, 7))
+    found = outcomes("cascade", case(router(made, tuning, threshold=[10.9, 0.1, 0.01])))
+    assert found[0].label(0) == "tiny on toy, then acme/big for 1% (margin < 0.01)"  # it did send one on
+
+
 def test_a_router_that_chooses_before_takes_the_load_off_the_student() -> None:
     workload = {"requests_per_day": 4_000_000}
     cascade = outcomes("cascade", case(router(TWO), workload))[1]

@@ -215,8 +215,10 @@ def test_a_decision_takes_its_escalation_rate_from_the_router(fitted: Fitted) ->
         with_router(scenario, fitted.router, student="qwen3-8b")
     unnamed = replace(fitted.router, measured=measured.model_copy(update={"student": "ours"}))
     assert with_router(scenario, unnamed, student="qwen3-4b") == made
-    with pytest.raises(InputError, match="Got a router of ours"):
+    with pytest.raises(InputError, match="Got a router of ours") as told:
         with_router(scenario, unnamed)
+    assert 'names={"student": ...} of read_pairs or student=... of with_router' in str(told.value)  # Python
+    assert "--student" in str(told.value)  # and a terminal
 
 
 def test_what_cannot_be_fitted_is_told() -> None:

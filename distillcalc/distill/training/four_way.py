@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 WIDTH = 110  # columns of the plain text
 UNKNOWN = "-"
+ALL_OF_ITSELF = "100%"  # what a teacher keeps of itself and agrees with itself: nothing that was measured
 WRAPS = {"model": 24, "training": 24}  # columns whose cells may go on in the next line, and their greatest widths
 DROPPED_WHEN_NARROW = (
     "tokens/s", "Brier", "macro F1", "size", "labels", "agreement", "seeds", "training", "ECE", "1,000 items",
@@ -409,7 +410,8 @@ def _tables(table: FourWay) -> list[tuple[list[str], list[list[str]]]]:
 
 def _filled(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     always = ("model", "ECE", "per item", "parameters", "1,000 items")  # what everybody looks for is shown as unknown
-    kept = [i for i, name in enumerate(columns) if name in always or any(row[i] not in ("", UNKNOWN) for row in rows)]
+    nothing = (UNKNOWN, ALL_OF_ITSELF)
+    kept = [i for i, name in enumerate(columns) if name in always or any(row[i] not in nothing for row in rows)]
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
@@ -430,11 +432,11 @@ def _that_fit(columns: list[str], rows: list[list[str]], width: int) -> list[int
 
 def _how_good(entry: Entry) -> list[str]:
     s = entry.score
-    own = entry.role == "teacher"  # it keeps all of itself
+    own = ALL_OF_ITSELF if entry.role == "teacher" else None
     return [
         _percent(s.accuracy, s.accuracy_interval),
-        "" if own else _percent(s.retention, s.retention_interval),
-        "" if own else _percent(s.agreement),
+        own if own and s.accuracy else _percent(s.retention, s.retention_interval),
+        own or _percent(s.agreement),
         _number(s.macro_f1),
         _number(s.ece),
         _number(s.brier),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 ROLE_LOOKS = {"teacher": (BLUE, "s"), "raw": (GREY, "v"), "label-only": ("#E69F00", "o"), "distilled": (ORANGE, "D")}
 OTHERS = (("#009E73", "^"), ("#CC79A7", "P"), ("#56B4E9", "X"), ("#8C6D31", "<"), ("#F0E442", ">"))
-MOST_OF_A_NAME = 28  # characters
+MOST_OF_A_NAME = 28  # characters of a line, where there is no room for more
+LETTER, VALUE = 5.2, 8  # width of a letter on average [pt]; letters of the value behind a name
 NEAR = 0.06  # of the width of the axes
 BESIDE = 11.0  # between points that are drawn side by side [pt]
 
@@ -208,10 +210,14 @@ def _draw(ax: Axes, group: list[_Point]) -> None:
     figure: Any = ax.figure
     ordered = sorted(group, key=lambda p: p.entry.score.accuracy)
     bottom, top = ax.get_ylim()
-    heights = _apart([100 * p.entry.score.accuracy for p in ordered], 0.055 * (top - bottom), bottom, top)
-    across = {id(point): i for i, point in enumerate(sorted(ordered, key=lambda p: p.x))}
     names_at = max(point.x for point in group)
-    for point, height in zip(ordered, heights, strict=True):
+    right = BESIDE * (len(ordered) - 1) / 2 + 14
+    most = _room(ax, names_at, right)
+    names = [_lines(point.entry.name, most) for point in ordered]
+    gap = (0.055 if max(name.count("\n") for name in names) == 0 else 0.1) * (top - bottom)
+    heights = _apart([100 * p.entry.score.accuracy for p in ordered], gap, bottom, top)
+    across = {id(point): i for i, point in enumerate(sorted(ordered, key=lambda p: p.x))}
+    for point, height, name in zip(ordered, heights, names, strict=True):
         middle, (low, high) = 100 * point.entry.score.accuracy, (100 * e for e in point.entry.score.accuracy_interval)
         shift = BESIDE * (across[id(point)] - (len(ordered) - 1) / 2)
         ax.errorbar(
@@ -227,13 +233,12 @@ def _draw(ax: Axes, group: list[_Point]) -> None:
             zorder=3,
             transform=ax.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans),
         )
-        right = BESIDE * (len(ordered) - 1) / 2 + 14
         if len(ordered) > 1:
             start = ax.transData + ScaledTranslation((shift + 5) / 72, 0, figure.dpi_scale_trans)
             end = ax.transData + ScaledTranslation((right - 1) / 72, 0, figure.dpi_scale_trans)
             ax.add_artist(_leader(start, (point.x, middle), end, (names_at, height), point.colour))
         ax.annotate(
-            f"{_short(point.entry.name)}  {middle:.1f}%",
+            f"{name}  {middle:.1f}%",
             (names_at, height),
             (right + 1, 0),
             textcoords="offset points",
@@ -259,6 +264,19 @@ def _apart(heights: list[float], gap: float, bottom: float, top: float) -> list[
     back = float(np.mean(np.subtract(moved, heights))) if moved[1:] else 0.0
     back = max(back, moved[-1] - (top - gap / 2))
     return [height - min(back, moved[0] - bottom - gap / 2) for height in moved]
+
+
+def _room(ax: Axes, x: float, right: float) -> int:
+    """Letters of a name that fit between a point at x, so many points [pt] to its right, and the edge of the axes."""
+    figure: Any = ax.figure
+    place = float(ax.transAxes.inverted().transform(ax.transData.transform((x, 0)))[0])
+    width = 72 * ax.bbox.width / figure.dpi
+    return max(MOST_OF_A_NAME, int(((1 - place) * width - right) / LETTER) - VALUE)
+
+
+def _lines(name: str, most: int) -> str:
+    """A name on one line where it fits, else on two, cut where these do not hold it."""
+    return "\n".join(wrap(one_line(name), most, max_lines=2, placeholder="…")).replace("$", r"\$")
 
 
 def _short(name: str) -> str:

@@ -364,6 +364,16 @@ class Recipe(Strict):
         return self
 
     @classmethod
+    def of(cls, **values: Any) -> Recipe:
+        """A recipe from keywords; raises :class:`~distillcalc.errors.InputError` that names what is wrong.
+
+        Parameters
+        ----------
+        values : the fields; tables as mappings or as what they are here.
+        """
+        return validate(cls, values)
+
+    @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe; what is wrong is told with its line. Relative paths start at the file's folder.
 

@@ -139,6 +139,18 @@ def test_unknown_cells_are_dashes_and_known_zeros_are_zeros() -> None:
     assert "-: not measured" not in str(four_way([Measured("x", answers(50), facts=BIG)]))
 
 
+def test_a_teacher_keeps_all_of_itself_and_that_fills_no_column() -> None:
+    lines = str(table()).splitlines()
+    first = next(line for line in lines if line.strip().startswith("teacher"))
+    assert first.split()[1:6] == ["92.0%", "(85.0–95.9)", "100%", "100%", "0.920"]
+    alone = str(four_way([Measured("teacher", answers(92))]))
+    assert "retention" not in alone
+    # One that is right about nothing keeps no share of it, but agrees with itself.
+    useless = str(four_way([Measured("teacher", answers(0)), Measured("x", answers(50), role="distilled")]))
+    first = next(line for line in useless.splitlines() if line.strip().startswith("teacher"))
+    assert "100%" in first
+
+
 def test_every_view_shows_the_same() -> None:
     made = table()
     for name, shown in views(made).items():
@@ -309,6 +321,21 @@ class TestFigures:
         figure = four_way_figure(four_way([Measured(name, answers(50, s=None)) for name in "ab"]))
         assert figure.axes[0].get_xlabel().startswith("neither time nor size was measured")
         assert self.texts(figure) == ["a  50.0%", "b  50.0%"]
+
+    def test_a_name_is_whole_where_there_is_room_and_goes_on_in_a_second_line_where_there_is_not(self) -> None:
+        long = "a student of somebody's own with quite a long name"
+        rows = [
+            Measured("teacher", answers(92, s=0.5)),
+            Measured(long, answers(70, s=0.01), "distilled"),
+            Measured(f"{long} at the right edge", answers(40, s=0.5), "other"),
+        ]
+        figure = four_way_figure(four_way(rows))
+        texts = self.texts(figure)
+        assert f"{long}  70.0%" in texts  # at the left of the picture
+        two = next(text for text in texts if text.endswith("40.0%"))
+        assert two == "a student of somebody's own\nwith quite a long name at…  40.0%"
+        edge = figure.bbox.x1
+        assert all(text.get_window_extent().x1 <= edge for text in figure.axes[0].texts)
 
     def test_points_on_each_other_are_drawn_apart_and_their_names_too(self) -> None:
         rows = [Measured(f"student {i}", answers(70), "distilled", SMALL) for i in range(4)]

@@ -96,6 +96,28 @@ def line_of(tmp_path: Path, start: str) -> int:
     return next(n for n, line in enumerate(lines, 1) if line.startswith(start))
 
 
+def test_what_is_wrong_with_keywords_is_told_in_sentences() -> None:
+    values = {
+        "name": "x",
+        "technique": "classifier",
+        "task": {"name": "t", "labels": ["a", "b"]},
+        "data": {"train": ["a"]},
+    }
+    values["student"] = {"model": "encoder"}
+    assert Recipe.of(**values) == Recipe.model_validate(values)
+    with pytest.raises(InputError) as told:
+        Recipe.of(**{**values, "technique": "classifer", "training": {"epochs": 0, "batchsize": 3}})
+    said = str(told.value).splitlines()
+    assert said[0].startswith("technique should be 'hard-label', ")
+    assert said[0].endswith("Got 'classifer'")
+    assert said[1:] == [
+        "training.epochs should be greater than 0. Got 0",
+        "unknown field training.batchsize. Did you mean batch_size?",
+    ]
+    with pytest.raises(InputError, match=r"^data: data needs train"):  # what does not go together, too
+        Recipe.of(**{**values, "data": {}})
+
+
 def test_a_whole_recipe_is_written_and_read_back(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text(WHOLE)
