@@ -18,6 +18,7 @@ from distillcalc.workload.files import parse_toml, samples, scenario_toml
 from distillcalc.workload.scenario import Scenario
 
 VERSION = "1"
+GIVEN = "given"  # what a page starts from that was given a scenario of one's own: too long for an address
 MOST_CHARACTERS = 8_000  # what browsers and servers take in an address without complaint
 MOST_BYTES = 1_000_000  # of a scenario that is unpacked
 
@@ -49,13 +50,16 @@ def packed(start: str | Scenario, values: Mapping[str, float], *, most: int | No
     return text
 
 
-def unpacked(text: str, *, most: int | None = MOST_CHARACTERS) -> tuple[str | Scenario, dict[str, float]]:
+def unpacked(
+    text: str, *, most: int | None = MOST_CHARACTERS, given: Scenario | None = None
+) -> tuple[str | Scenario, dict[str, float]]:
     """What :func:`packed` packed: the preset's id or the scenario, and the controls that were moved.
 
     Parameters
     ----------
     text : a query string, with or without its question mark; names that are not the panel's are refused.
     most : characters that are read; None for a file.
+    given : what ``from=given`` stands for.
 
     Raises
     ------
@@ -76,7 +80,11 @@ def unpacked(text: str, *, most: int | None = MOST_CHARACTERS) -> tuple[str | Sc
         raise InputError(f"an address of a panel begins with v={VERSION}. Got v={version}")
     if ("from" in parts) == ("own" in parts):
         raise InputError("an address of a panel names what it starts from, once: from=NAME or own=...")
-    start = _start(parts.pop("from", None), parts.pop("own", None))
+    start: str | Scenario
+    if given is not None and parts.get("from") == GIVEN:
+        start, _ = given, parts.pop("from")
+    else:
+        start = _start(parts.pop("from", None), parts.pop("own", None))
     values = {name: _number(name, said) for name, said in parts.items()}
     moved(preset(start) if isinstance(start, str) else start, values)  # what cannot be right is refused here
     return start, values

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distillcalc.catalog import Catalog
 from distillcalc.decide.break_even import VOLUMES
 from distillcalc.errors import InputError, UnknownName
 from distillcalc.estimate.inputs import SPECS, UNSTATED, with_inputs
@@ -113,6 +114,11 @@ def note_on(scenario: Scenario, name: str) -> str:
         return "no limit is set"
     if name == "student_input_tokens" and workload.student_input_tokens is None:
         return "the same as the big model's"
+    if name == "cacheable_prefix_tokens":
+        api = Catalog.load().api(choices.teacher) if "/" in choices.teacher else None  # else it runs on own machines
+        least = api.cache_min_prefix_tokens if api else None
+        if least and 0 < workload.cacheable_prefix_tokens < least:
+            return f"below {least:,} nothing is cached"
     if name == "escalation_rate":
         if choices.routing.measured is not None:
             return "measured: the decision picks it"

@@ -236,6 +236,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             self._wrong(str(error))
 
     def _on_move(self, name: str, value: float) -> None:
+        if not self._message:
+            self._say("")  # what was done before is known by now
         self._moved[name] = value
         self._changed(show_controls=False)
 

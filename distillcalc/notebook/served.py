@@ -18,8 +18,10 @@ from urllib.parse import parse_qsl, urlencode
 import ipywidgets as widgets
 
 from distillcalc.errors import DistillcalcError, InputError
-from distillcalc.notebook.layout import error_html, note_html
+from distillcalc.notebook import address
+from distillcalc.notebook.layout import OWN, error_html, note_html
 from distillcalc.notebook.planner import Panel, panel
+from distillcalc.notebook.presets import opened
 from distillcalc.notebook.style import Theme
 from distillcalc.notebook.view import View
 from distillcalc.workload.scenario import Scenario
@@ -63,7 +65,12 @@ def served_panel(scenario: str | Path | Scenario = "support-triage", *, theme: T
     query = own_part(_query())
     if query:
         try:
-            shown = ServedPanel.from_query(query, theme=theme)
+            start, values = address.unpacked(query, given=shown.given)
+            if start is not shown.given:
+                shown = ServedPanel(start, theme=theme, remember=False, given=shown.given)
+            if values:
+                shown.move(**values)
+                shown.settle()
         except DistillcalcError as error:
             shown.tell(f"The address of this page cannot be used, so this starts afresh: {error}")
     return shown
@@ -113,14 +120,30 @@ class ServedPanel(Panel):
     Parameters
     ----------
     scenario, options : as of :class:`~distillcalc.notebook.planner.Panel`.
+    given : the scenario that the page was started with, which its address need not hold; left out, ``scenario``.
     """
 
     children: Any
 
-    def __init__(self, scenario: str | Path | Scenario = "support-triage", **options: Any) -> None:
+    def __init__(
+        self, scenario: str | Path | Scenario = "support-triage", *, given: Scenario | None = None, **options: Any
+    ) -> None:
+        self.given = given or opened(scenario)
         self._place_in_page = widgets.HTML(layout=widgets.Layout(width="100%", margin="0"))
         super().__init__(scenario, **options)
         self.children = (self._place_in_page, *self.children)
+
+    def to_query(self) -> str:
+        """The panel's state as a short query string; what the page was started with is only named.
+
+        Raises
+        ------
+        InputError
+            If another scenario of one's own is too long for an address.
+        """
+        if self._start == OWN and self._base == self.given:
+            return address.packed(address.GIVEN, self._moved)
+        return super().to_query()
 
     def tell(self, said: str) -> None:
         """Show a sentence above the panel, until something is moved."""

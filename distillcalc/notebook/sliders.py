@@ -74,7 +74,7 @@ class Slider:
         """
         self._said, self._touched = said, False
         self.number.disabled = self.handle.disabled = fixed
-        self._set(value)
+        self._set(value, measured=True)
 
     def explain(self, said: str) -> None:
         """Say what the number stands for, and leave it where it is."""
@@ -108,12 +108,14 @@ class Slider:
         self._set(min(max(value, control.low), control.high), moved=True)
         self._changed(control.name, self.value)
 
-    def _set(self, value: float, *, moved: bool = False) -> None:
-        """Both widgets at one value; the one that a user holds is left alone."""
+    def _set(self, value: float, *, moved: bool = False, measured: bool = False) -> None:
+        """Both widgets at one value; the one that a user holds is left alone, and a measured value is shown rounded."""
         control, self.value = self.control, value
         self._silent = True
         try:
             shown = float(f"{value * control.scale:.12g}")
+            if measured:
+                shown = round(shown, 2) if abs(shown) >= 10 else float(f"{shown:.4g}")
             if self.number.value != shown:
                 self.number.value = shown
             if not moved:

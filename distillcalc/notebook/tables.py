@@ -248,7 +248,10 @@ def inputs_that_differ(pinned: Decision, now: Decision) -> list[str]:
     for name, control in CONTROLS.items():
         before, after = value_of(pinned.scenario, name), value_of(now.scenario, name)
         if before != after:
-            found.append(f"{control.label} {count(before * control.scale)} to {count(after * control.scale)}")
+            words = [count(value * control.scale) for value in (before, after)]
+            if words[0] == words[1]:  # they differ beyond the third digit
+                words = [f"{value * control.scale:,.6g}" for value in (before, after)]
+            found.append(f"{control.label} {words[0]} to {words[1]}")
     return found
 
 

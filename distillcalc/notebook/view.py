@@ -130,8 +130,8 @@ class View:
         if decision is None or self.recommendation is None:
             return ""
         how = "fleets simulated" if decision.block.context.fidelity == "simulated" else "fleets sized by formula"
-        said = f"best in {self.chance:.0%} of {decision.uncertainty.draws:,} draws; {how}"
-        return "; ".join([said, *decision.conditions])
+        odds = f"best in {self.chance:.0%} of {decision.uncertainty.draws:,} draws; {how}"
+        return "; ".join([*decision.conditions, odds])
 
     @cached_property
     def verdict_html(self) -> str:

@@ -147,3 +147,17 @@ def test_a_measured_router_is_not_overruled() -> None:
     with pytest.raises(InputError, match="escalation_rate is measured"):
         moved(routed, {"escalation_rate": 0.3})
     assert not is_fixed(moved(routed, {"requests_per_day": 100}), "floor")
+
+
+def test_a_shared_start_that_is_too_short_to_be_cached_says_so() -> None:
+    # OpenAI caches prompts from 1,024 tokens on (catalog, cache_min_prefix_tokens).
+    short = moved(TRIAGE, {"cacheable_prefix_tokens": 420.0})
+    assert note_on(short, "cacheable_prefix_tokens") == "below 1,024 nothing is cached"
+    for plain in (0.0, 1_024.0):
+        assert note_on(moved(short, {"cacheable_prefix_tokens": plain}), "cacheable_prefix_tokens") == ""
+    dearer, cheaper = (
+        recommend(moved(short, {"cacheable_prefix_tokens": float(n)})).options["call-teacher"].present_value_usd
+        for n in (1_023, 1_024)
+    )
+    assert cheaper < dearer
+    assert recommend(short).options["call-teacher"].present_value_usd == dearer

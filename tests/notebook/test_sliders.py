@@ -116,3 +116,10 @@ def test_a_measured_number_cannot_be_moved() -> None:
     assert told.slider.number.disabled
     assert told.slider.handle.disabled
     assert told.note == "measured: the decision picks it"
+
+
+def test_a_measured_number_is_shown_rounded_and_kept_whole() -> None:
+    slider = Slider(CONTROLS["requests_per_day"], lambda *_: None)
+    slider.show(743.824232)
+    assert slider.number.value == 743.82
+    assert slider.value == 743.824232

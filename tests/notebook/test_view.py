@@ -15,7 +15,7 @@ from distillcalc import Scenario, recommend
 from distillcalc.decide.words import usd
 from distillcalc.notebook.controls import moved
 from distillcalc.notebook.presets import PRESETS, preset
-from distillcalc.notebook.tables import title
+from distillcalc.notebook.tables import inputs_that_differ, title
 from distillcalc.notebook.view import FIRST, REST, SURE, Quick, View, quick, render, verdict_words
 
 TRIAGE = preset("support-triage")
@@ -264,3 +264,17 @@ def test_the_notes_call_options_as_the_table_does() -> None:
     seen = words(render(TRIAGE).notes_html)
     assert "break-even of Distill and self-host : pays back in 12.2 months" in seen
     assert "worth measuring : Student first, teacher for the rest (" in seen
+
+
+def test_a_change_beyond_the_third_digit_is_told_with_more_of_them() -> None:
+    a = recommend(moved(TRIAGE, {"requests_per_day": 40_000.0}))
+    b = recommend(moved(TRIAGE, {"requests_per_day": 40_013.0}))
+    assert inputs_that_differ(a, b) == ["Requests a day 40,000 to 40,013"]
+
+
+def test_what_is_open_is_told_before_the_odds() -> None:
+    view = render(preset("rag-answers"))
+    assert view.decision is not None
+    assert view.decision.status == "provisional"
+    assert view.sure.startswith(view.decision.conditions[0])
+    assert "best in" in view.sure

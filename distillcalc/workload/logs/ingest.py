@@ -130,6 +130,8 @@ def ingest(
 
     if not 0 <= max_rejected_share <= 1:
         raise InputError(f"max_rejected_share must be between 0 and 1. Got {max_rejected_share}")
+    if columns is not None and not isinstance(columns, Mapping):
+        raise InputError(f'columns must be a mapping such as {{"at": "when"}}. Got {columns!r}')
     _check_zone(time_zone)
     sources, notes = find_sources(paths)
     if rejects is not None:
@@ -474,7 +476,7 @@ class _Reader:
         )
         if back:
             self.notes.append(
-                f"the clock runs backwards at {back:,} rows, by up to {most:,.3g} s: used, in the order of their times"
+                f"the clock runs backwards at {back:,} rows, by up to {most:,.0f} s: used, in the order of their times"
             )
         first, last = self.one(f'SELECT CAST(min("at") AS VARCHAR), CAST(max("at") AS VARCHAR) FROM {kind}')
         if last < "1975":

@@ -191,3 +191,9 @@ def test_pages_without_items_and_lines_that_are_no_pages(tmp_path: Path) -> None
     lines = [{"when": START + i, "n": 5, "m": 6, "items": [{"x": 2}]} for i in range(9)]
     with ingest(write(tmp_path / "c", lines), columns={"at": "when", "input_tokens": "n", "output_tokens": "m"}) as log:
         assert log.rows_used == 9
+
+
+@pytest.mark.parametrize("columns", ["when", ["when", "n"], 3])
+def test_columns_that_are_no_mapping(tmp_path: Path, columns: Any) -> None:
+    with pytest.raises(InputError, match=r"columns must be a mapping such as .*Got"):
+        profile_logs(write(tmp_path / "a", [row(0)]), columns=columns)
