@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -22,6 +23,18 @@
 # this machine**, SmolLM2 with an adapter that the project trained for this task, behind the same kind of endpoint that
 # a paid model has. Running it a second time pays for nothing twice. Everything is written into `runs/03_teach` beside
 # this notebook, 0.6 GB of it the small model; delete the folder to start afresh.
+#
+# **Answers that are labels, or text.** The task below has eight possible answers, its *labels*, and the student will be
+# a *classifier*: a model that gives a label and nothing else. If your student is to write (replies, summaries,
+# extracts), the steps are the same, and four things change:
+#
+# * the **task** names no `labels`: an answer is any text, or JSON of the form given as `output_schema`. Its `use` is
+#   `{"kind": "generative", ...}`, for which many terms are stricter;
+# * the **teacher** needs room (`max_output_tokens`), so that labels cost more; the plan in section 3 tells how much;
+# * **quality** is not a share of labels that are right. Where there is one right answer it is still counted
+#   (`exact_match`); for free text a strong model judges which of two answers is better, asked in both orders, and
+#   people check a sample of its verdicts (`measure_quality(..., judge=...)`; 05 uses `measure_quality` without one);
+# * the **student** is a small language model, trained by another technique (04, section 6, lists them).
 
 # %% [markdown]
 # ## Check-up
@@ -96,7 +109,8 @@ from distillcalc import Catalog
 from distillcalc.demo_steps import SMALL, Demo, Nobody
 
 folder = Path("runs/03_teach")
-stand_in = Demo(folder, SMALL, teacher=None, budget_usd="1.00", watcher=Nobody(), catalog=Catalog.load())
+catalog = Catalog.load()
+stand_in = Demo(folder, SMALL, teacher=None, budget_usd="1.00", watcher=Nobody(), catalog=catalog)
 print(fill(stand_in.who["sentence"], 100))
 
 # %% [markdown]
@@ -118,7 +132,14 @@ from distillcalc.distill import label
 some = Rows(pd.read_csv(shop / "messages.csv").head(12).to_dict("records"), "id", "label")
 with stand_in.teacher_at_an_endpoint() as teacher:
     run = label(
-        stand_in.task, teacher, some, budget_usd="0.10", probe=3, concurrency=4, runs=folder, catalog=stand_in.priced
+        stand_in.task,
+        teacher,
+        some,
+        budget_usd="0.10",
+        probe=3,
+        concurrency=4,
+        runs=folder,
+        catalog=stand_in.priced,
     )
 print(run)
 
@@ -177,8 +198,36 @@ sorted(file.name for file in (folder / "training").iterdir())
 # %% [markdown]
 # ## Do it with your own data
 #
-# The same from a terminal, with everything in one file: `distillcalc label task.toml --plan`, then
-# `distillcalc label task.toml`, then `distillcalc dataset task.toml -o training`. The README shows such a file.
+# Change `rows` in section 1, `task` in section 2 and `big` in section 3; with a key in the environment (for OpenAI
+# `OPENAI_API_KEY`), section 5 is `label(task, big, rows, budget_usd="0.50", runs=folder)`, and section 7 begins with
+# `every = run.dataset()`.
+#
+# The same from a terminal, with everything in one file, `task.toml`:
+#
+# ```toml
+# [task]
+# name = "customer messages"
+# system = "You sort messages of a web shop's customers by what the customer wants done."
+# labels = ["delivery", "return", "damage"]     # leave this line out for a student that writes
+# student = "minilm-l6"                         # what is trained on the answers: the terms ask
+# [inputs]
+# file = "messages.csv"                         # beside this file; or .jsonl, .parquet
+# human_label = "label"                         # where people labelled; never sent
+# [teacher]
+# model = "openai/gpt-6-sol"
+# temperature = 0
+# max_output_tokens = 8
+# [labelling]
+# budget_usd = 0.50                             # a ceiling
+# [filters]
+# evaluation = "test.csv"                       # what would give an evaluation item away is thrown out
+# [use]
+# kind = "classifier"                           # or "generative"
+# competes_with_teacher = false
+# ```
+#
+# Then `distillcalc label task.toml --plan` (nothing is sent), `distillcalc label task.toml`, and
+# `distillcalc dataset task.toml -o training`.
 #
 # ## Where to go next
 #

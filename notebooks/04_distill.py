@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -97,7 +98,8 @@ from distillcalc.distill.training import StudentStart, start_student
 
 student = start_student(StudentStart(layers=6), (teacher.model, teacher.tokenizer))
 print(student.origin)
-print(f"{student.parameters:,} parameters of the teacher's {sum(p.numel() for p in teacher.model.parameters()):,}")
+whole = sum(parameter.numel() for parameter in teacher.model.parameters())
+print(f"{student.parameters:,} parameters of the teacher's {whole:,}")
 
 # %% [markdown]
 # **Which layer learns from which.** In feature-based distillation a student's layers are also compared with the
@@ -121,18 +123,24 @@ pd.DataFrame(pairs, columns=["student's layer", "is compared with the teacher's"
 # does where it cannot follow: *forward KL* makes it spread over everything that the teacher finds possible, *reverse
 # KL* makes it keep to what the teacher finds likely, *JSD* lies between. Here they are for the message above, before
 # any training, times the temperature squared, as a training takes them.
+#
+# **What to see in the table:** all are far above 0, which is what they are where two models agree, because this student
+# has been cut and not yet trained; that is the only thing to read here. Compare numbers down a column or across a row
+# with care: each divergence has a scale of its own (*JSD* cannot exceed ln 2, 0.69, before the temperature comes in),
+# and the square of the temperature is in them, so that rising and falling with it says nothing about the student.
 
 # %%
 from distillcalc.distill.training.losses_torch import divergence
 
 with torch.no_grad():
     own = student.model(prompt).logits[0, -1:]
+temperatures = [1.0, 2.0, 4.0]
 pd.DataFrame(
     {
-        kind: [float(divergence(own, logits[None], kind=kind, temperature=t)) for t in (1.0, 2.0, 4.0)]
+        kind: [float(divergence(own, logits[None], kind=kind, temperature=t)) for t in temperatures]
         for kind in ("forward-kl", "reverse-kl", "jsd")
     },
-    index=pd.Index([1.0, 2.0, 4.0], name="temperature"),
+    index=pd.Index(temperatures, name="temperature"),
 ).round(2)
 
 # %% [markdown]
@@ -151,11 +159,19 @@ examples = [
     {"input": {"sum": "1 + 6 + 2"}, "reasoning": "1 + 6 = 7. 7 + 2 = 9.", "answer": "9"},
     {"input": {"sum": "4 + 1 + 3"}, "reasoning": "4 + 1 = 5. 5 + 3 = 8.", "answer": "8"},
 ]
-sums = Task(name="sums", system="You add numbers step by step.", prompt="{sum}", reasoning="visible", examples=examples)
-chains = label_locally(
-    LocalTeacher.load(smollm2()), sums, Rows([{"sum": "3 + 2 + 2"}, {"sum": "5 + 2 + 1"}]), max_new_tokens=40
+sums = Task(
+    name="sums",
+    system="You add numbers step by step.",
+    prompt="{sum}",
+    reasoning="visible",
+    examples=examples,
 )
-pd.DataFrame([(r.input["sum"], r.reasoning, r.answer) for r in chains.records], columns=["sum", "chain", "answer"])
+questions = Rows([{"sum": "3 + 2 + 2"}, {"sum": "5 + 2 + 1"}])
+chains = label_locally(LocalTeacher.load(smollm2()), sums, questions, max_new_tokens=40)
+pd.DataFrame(
+    [(record.input["sum"], record.reasoning, record.answer) for record in chains.records],
+    columns=["sum", "chain", "answer"],
+)
 
 # %% [markdown]
 # A record with a chain becomes **two things to learn** (*Distilling step-by-step*, arXiv:2305.02301): the answer to the
@@ -179,12 +195,16 @@ for sequence in make_examples(chains.records[:1], teacher.tokenizer, chain="two-
 # To keep this below a minute, 64 messages are learnt from, in two passes, and 96 judge. `technique` could also be
 # `hard-label`, `soft-label`, `feature-based`, `chain-of-thought`, `on-policy`, `chain` or `self-distillation`, for
 # students that write.
+#
+# **Before you change a number here**, give the recipe another `name` as well: a folder belongs to one recipe, so that
+# what another one trained is never taken for this one's. Under the same name, `train` refuses a changed recipe and says
+# what differs; deleting `runs/04_distill/four-way` does as well. A value that cannot be right is told in a sentence.
 
 # %%
 from distillcalc.distill import Recipe, train
 from distillcalc.distill.packaged import minilm
 
-recipe = Recipe(
+recipe = Recipe.of(
     name="four-way",
     technique="classifier",
     task=task,
@@ -198,21 +218,46 @@ recipe = Recipe(
         "evaluation_limit": 96,
         "validation_share": 0.0,
     },
-    teacher={"model": str(smollm2()), "adapter": str(shop / "teacher-adapter"), "name": "smollm2-135m"},
+    teacher={
+        "model": str(smollm2()),
+        "adapter": str(shop / "teacher-adapter"),
+        "name": "smollm2-135m",
+    },
     student={"model": str(minilm()), "catalog": "minilm-l6"},
     objective={"hard": 0.5, "soft": 0.5, "temperature": 2.0},
-    training={"epochs": 2, "batch_size": 16, "learning_rate": 2e-4, "evaluations": 0, "checkpoints": 0},
+    training={
+        "epochs": 2,
+        "batch_size": 16,
+        "learning_rate": 2e-4,
+        "evaluations": 0,
+        "checkpoints": 0,
+    },
     use={"kind": "classifier", "competes_with_teacher": False},
 )
 run = train(recipe, runs="runs/04_distill")
 run.table
 
 # %% [markdown]
-# **How to read it.** *Accuracy* is the share that is right, with its 95% interval: 96 messages leave it wide.
-# *Retention* is the share of the teacher's accuracy that is kept. *Agreement*, how often student and teacher say the
-# same, is no quality: they may agree on what is wrong. *ECE* tells how far a model's confidence is from the truth; a
-# router ([06](06_route.ipynb)) needs it small. Below the table stands what may be concluded, which after so short a
-# training is often: nothing yet.
+# **How to read it.**
+#
+# * *Accuracy* is the share that is right, with its 95% interval: 96 messages leave it wide.
+# * *Retention* is the share of the teacher's accuracy that is kept; the teacher keeps all of its own.
+# * *Agreement*, how often student and teacher say the same, is no quality: they may agree on what is wrong.
+# * *Macro F1* is the mean over the labels of F1, which is high only where a label is both found (of the messages that
+#   have it, most get it) and meant (of the messages that get it, most have it). It counts a rare label as much as a
+#   common one: where it is far below the accuracy, the rare ones are missed.
+# * *ECE*, the expected calibration error, is how far the model's confidence is from the truth on average: at 0.05, of
+#   answers given with "80% sure" some 75 or 85 in 100 are right. A router ([06](06_route.ipynb)) needs it small.
+# * The *Brier score* is the mean of (confidence - right)², where right is 1 or 0. Smaller is better.
+#
+# **A small ECE alone is worth nothing.** The raw student's ECE and Brier score are the smallest of the table: it has
+# learnt nothing, is hardly surer of one label than of the seven others, about as sure as one is who guesses among
+# eight, and it is right about as rarely. Calibrated, and useless: a router could not tell by it which answers to keep.
+# The trained students are right far more often, and after so short a training surer of themselves than they should be,
+# which is what their ECE shows. Read ECE beside accuracy, and among students that are good enough.
+#
+# Below the table stands what may be concluded, which after so short a training is often: nothing yet. The next cell
+# prints what the run tells besides.
 
 # %%
 from textwrap import fill
@@ -237,8 +282,20 @@ four_way_figure(run.table)
 # ## Do it with your own data
 #
 # A recipe is a file, too: `distillcalc train recipe.toml` trains it, goes on after a kill, and leaves a student with
-# its card in `runs/<name>/student`. The README shows one.
-#
+# its card in `runs/<name>/student`. These are the lines of such a file, for the recipe of section 6. Put your own data
+# into `[data]`: `train` is what `distillcalc label` wrote (a `dataset.jsonl`), `evaluation` rows that people labelled.
+# Paths may be relative to the file's folder.
+
+# %%
+print(recipe.to_toml())
+
+# %% [markdown]
+# The student that was trained here is in this folder; 05 can measure it.
+
+# %%
+print(run.student)
+
+# %% [markdown]
 # ## Where to go next
 #
 # [05 Measure and validate](05_measure_and_validate.ipynb) measures a student on this machine and decides again.

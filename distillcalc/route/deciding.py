@@ -54,9 +54,9 @@ def with_router(
         )
     if not _same_model(catalog, last, choices.teacher):
         raise InputError(
-            f"the scenario's teacher is {choices.teacher}. Got a router before {last}: where it is the same model, name "
-            'it as the scenario does, in Python as names={"teacher": ...} of read_pairs or teacher=... of with_router, '
-            "in a terminal as --teacher; else choose it as the teacher of the scenario"
+            f"the scenario's teacher is {choices.teacher}. Got a router before {last}: where it is the same model, "
+            'name it as the scenario does, in Python as names={"teacher": ...} of read_pairs or teacher=... of '
+            "with_router, in a terminal as --teacher; else choose it as the teacher of the scenario"
         )
     plain = scenario.to_dict()
     own = plain["choices"]
