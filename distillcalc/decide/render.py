@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from distillcalc.decide.rules import volumes
 from distillcalc.decide.words import count, duration, usd
+from distillcalc.estimate.api_latency import TAIL_IS_ASSUMED
+from distillcalc.estimate.outcome import LIKELY
 
 if TYPE_CHECKING:
     from distillcalc.decide.decision import Decision
@@ -78,6 +80,7 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
                 f"{e.option} ({e.label}) would cost {usd(e.present_value_usd)} over the horizon{chance}",
             )
         )
+    found += [("worth measuring", sentence) for sentence in _by_an_assumed_tail(decision)]
     for name in decision.break_even:
         if decision.options[name].status == "ruled-out" and name != "self-host":
             continue
@@ -99,6 +102,19 @@ def notes(decision: Decision) -> list[tuple[str, str]]:
     found += [("tipping point", tipping_words(point)) for point in decision.tipping_points[:MOST_TIPPING_POINTS]]
     found += [("rule of thumb", str(check).removeprefix("rule of thumb, ")) for check in decision.rules]
     found += [("note", warning) for warning in decision.warnings]
+    return found
+
+
+def _by_an_assumed_tail(decision: Decision) -> list[str]:
+    """Options that would be chosen were it not for a latency whose tail nobody measured."""
+    chosen = decision.options[decision.recommendation].present_value_usd if decision.recommendation else math.inf
+    found = []
+    for e in decision.options.values():
+        failing = e.failing()
+        if len(failing) != 1 or failing[0].name != "slo" or TAIL_IS_ASSUMED not in failing[0].detail:
+            continue
+        if e.odds >= LIKELY and e.present_value_usd < chosen:
+            found.append(f"{e.option} is ruled out by its latency alone: {failing[0].detail}")
     return found
 
 

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 # Catalog figures are medians. p95 and p99 of a log-normal whose p95 is twice its median (sigma 0.42).
 TAIL = {0.5: 1.0, 0.95: 2.0, 0.99: 2.67}
+TAIL_IS_ASSUMED = "the tail is assumed"
 ASSUMED_TAILS = "p95 twice the median, p99 2.67 times"
 # How much further from the median, in logarithms, a log-normal's p99 is than its p95: 2.3263 / 1.6449.
 REACH = 2.3263478740408408 / 1.6448536269514722
@@ -59,9 +60,7 @@ def assumed_tail(catalog: Catalog, ref: str) -> str:
     names = [name for name, measured in tails.items() if not any(measured)]
     if not names:
         return ""
-    return (
-        f'the tail is assumed, {ASSUMED_TAILS}: give the {" and ".join(names)} you measure in [overrides.apis."{ref}"]'
-    )
+    return f'{TAIL_IS_ASSUMED}, {ASSUMED_TAILS}: give the {" and ".join(names)} you measure in [overrides.apis."{ref}"]'
 
 
 def missing(api: ApiRow | None) -> list[str]:

@@ -99,6 +99,7 @@ _RULES = """
 .dc-panel table.dc td { padding: 4px 8px; border-bottom: 1px solid var(--dc-line); vertical-align: top;
   text-align: left; background: transparent; color: var(--dc-ink); white-space: normal; overflow-wrap: anywhere; }
 .dc-panel table.dc td.r { white-space: nowrap; }
+.dc-panel table.dc td.dc-pass, .dc-panel table.dc td.dc-fail, .dc-panel table.dc td.dc-unknown { white-space: nowrap; }
 .dc-panel table.dc .r { text-align: right; font-variant-numeric: tabular-nums; }
 .dc-panel table.dc tr.dc-best td { font-weight: 650; background: var(--dc-raised); }
 .dc-panel table.dc tr.dc-out td { color: var(--dc-grey); }

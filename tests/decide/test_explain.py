@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from distillcalc import Scenario, recommend
+from distillcalc import Scenario, Workload, recommend
 from distillcalc.decide import explain
 from distillcalc.decide.explain import far_from_break_even, measure_first
+from distillcalc.decide.render import notes
 from distillcalc.estimate.inputs import SPECS
 from distillcalc.workload.files import load_scenario
 from tests.decide.test_uncertainty import near
@@ -84,3 +85,23 @@ def test_every_input_that_may_tip_has_words() -> None:
     assert set(SEARCHED) <= set(SPECS)
     text = explain(recommend(load_scenario("support-triage")))
     assert "requests_per_day" not in text
+
+
+def test_an_option_that_only_an_assumed_tail_rules_out_is_worth_measuring() -> None:
+    # At 5 s, of which p95 is twice the median: calling would else be the cheapest that passes.
+    desk = Workload(
+        name="desk", requests_per_day=700, input_tokens=1_500, output_tokens={"mean": 110, "p95": 220},
+        slo={"e2e_p95_s": 5.0},
+    )  # fmt: skip
+    use = {"kind": "generative", "competes_with_teacher": False}
+    decision = recommend(desk, teacher="openai/gpt-6-sol", students=["qwen3-4b"], use=use)
+    assert decision.recommendation is None
+    said = [sentence for heading, sentence in notes(decision) if heading == "worth measuring"]
+    assert any(
+        sentence.startswith("call-teacher is ruled out by its latency alone: E2E p95 6.07 s against 5 s (the tail is")
+        for sentence in said
+    )
+    tails = {"ttft_p95_s": 1.4, "tpot_p95_ms": 16.0}
+    measured = recommend(decision.scenario.with_overrides({"apis": {"openai/gpt-6-sol": tails}}))
+    assert measured.recommendation == "call-teacher"
+    assert not any("by its latency alone" in sentence for _, sentence in notes(measured))
