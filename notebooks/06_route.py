@@ -129,8 +129,7 @@ threshold_panel(fitted, requests_per_month)
 # ## 5. Can its probabilities be believed?
 #
 # Where the router says "the student is right with 80%", it should be right in 80 of 100. On the diagonal it is. The
-# *ECE* in the picture, the expected calibration error, is the average distance from the diagonal; the *Brier score* is
-# the mean of (probability - right)², where right is 1 or 0. Of both, smaller is better.
+# *ECE* in the picture, the expected calibration error, is the average distance from the diagonal: smaller is better.
 
 # %%
 # %matplotlib inline
@@ -180,15 +179,17 @@ decision
 from distillcalc.decide.render import certified_cascades
 
 months = stricter.workload.horizon_months
-both = {"picked": [decision.options["cascade"]], "certified": certified_cascades(decision)[:1]}
+cascade = decision.options["cascade"]
+both = {"picked": [cascade], "certified": certified_cascades(decision)[:1]}
 for which, cascades in both.items():
     for one in cascades:
         print(
-            f"{which}: sends on {one.facts['escalation_rate']:.1%} (score below {one.facts['threshold']:.4f}), "
+            f"{which}: score below {one.facts['threshold']:.4f} is sent on, "
+            f"{one.facts['escalation_rate']:.1%} of requests; "
             f"${one.present_value_usd:,.0f} over {months} months, {one.status}"
         )
 print(f"calling the teacher: ${decision.options['call-teacher'].present_value_usd:,.0f}")
-for gate in decision.options["cascade"].gates:
+for gate in cascade.gates:
     if gate.name == "router":
         print(fill(f"the picked one: {gate.detail}", 100))
 

@@ -235,9 +235,10 @@ class FourWay(Strict):
         """A fragment of HTML; everything from outside is escaped."""
 
         def line(tag: str, cells: Sequence[str]) -> str:
-            style = "padding:2px 8px;white-space:nowrap;text-align:"
+            # A name goes on in the next line, so that a page's column of 880 px shows the whole table.
+            styles = ("min-width:9em;text-align:left", "white-space:nowrap;text-align:right")
             return "".join(
-                f"<{tag} style='{style}{'right' if i else 'left'}'>{escape(c)}</{tag}>" for i, c in enumerate(cells)
+                f"<{tag} style='padding:2px 8px;{styles[i > 0]}'>{escape(c)}</{tag}>" for i, c in enumerate(cells)
             )
 
         tables = []
