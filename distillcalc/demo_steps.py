@@ -208,7 +208,8 @@ class Demo:
                 f"No key, no cloud: {BIG} is played by a small model on this machine (SmolLM2, 135 million parameters, "
                 "trained for this task by the project). Traffic, prices and the arithmetic are the big model's; how "
                 "good the teacher is, and what was measured, are the small one's. It shows the method and is no advice "
-                f"on {BIG}, which may well sort more messages right. To keep as much of its quality, the student would have to as well."
+                f"on {BIG}, which may well sort more messages right. To keep as much of its quality, the student would "
+                "then have to as well."
             ),
         }
 
