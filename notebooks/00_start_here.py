@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -19,7 +20,8 @@
 # the two? This notebook shows a whole decision in five cells, and says where to go with traffic of your own.
 #
 # **How long it takes:** five seconds to run, ten minutes to read. It needs no key, no GPU and no network, and writes no
-# files. To run a cell and go on to the next one, press Shift+Enter.
+# files. To run a cell and go on to the next one, press Shift+Enter. (To open the notebooks, type `make lab` in the
+# project's folder, or `.venv/bin/jupyter lab`: outside the project's environment, `jupyter` may not be found.)
 #
 # ### A few words
 #
@@ -31,6 +33,10 @@
 # | **retention** | quality of the student / quality of the teacher, on the same questions |
 # | **gate** | a condition that an option must meet: quality, latency, terms, privacy, memory |
 # | **router** | asks the student first, and sends on to the teacher what the student is unsure of |
+# | **quality** | a share of answers that are right: of labels the accuracy, of texts those that people judge right |
+# | **horizon** | the months that are looked at; a **present value** is what they cost, in dollars of today |
+# | **p50, p95** | what 50 or 95 of 100 requests stay below, such as a length or a waiting time |
+# | **SLO** | service-level objective: how fast answers must be, mostly at p95 |
 
 # %% [markdown]
 # ## Check-up
@@ -73,14 +79,52 @@ decision = recommend(scenario)
 decision
 
 # %% [markdown]
+# ### The words of the verdict
+#
+# The seven options. Of each, one candidate is shown (a model on a machine or at a host): the cheapest that may be
+# recommended, or where none may, the cheapest of all. `decision.candidates` has all of them.
+#
+# | option | what it is |
+# |---|---|
+# | `call-teacher` | call the big model, as today |
+# | `call-small` | call the same provider's small model, as it is |
+# | `hosted-open-student` | call an open small model at a host that is paid by the token, as it is |
+# | `hosted-fine-tune` | a provider trains the student and serves it |
+# | `self-host` | a student distilled for this task, on GPUs of your own or rented by you |
+# | `self-host-teacher` | the big model itself on such GPUs, where its weights are public |
+# | `cascade` | the student first, and the big model for what a router sends on |
+#
+# How far the gates let an option go, its **status**:
+#
+# | status | what it means |
+# |---|---|
+# | feasible | every gate passes |
+# | provisional | something is not known yet, but nothing fails and the odds are three to one or better |
+# | unproven | the odds that some condition holds are worse than three to one: mostly, nobody has measured the quality |
+# | ruled-out | a gate fails, or is so unlikely to pass that it counts as failed |
+# | unpriced | no price is known, so it is not compared; a missing price is never taken to be zero |
+#
+# Only a feasible or a provisional option is recommended.
+#
+# * **Break-even:** from which month on, and above which volume, an option is cheaper than calling the big model.
+# * **Tipping point:** the nearest value of one input at which another option would be recommended.
+# * **P(accuracy >= ...) is ..., asked for ...:** the probability that the quality reaches what you asked, and the
+#   probability with which you want to be sure of it.
+# * **Not measured on this task yet:** the quality is a *prior*, which is what is believed before anybody has counted.
+# * **Escalation rate, APGR:** of a router, the share of requests that it sends on to the teacher, and how well it picks
+#   them (a router that picks by chance has 0.5, a perfect one 1).
+
+# %% [markdown]
 # ## 3. See where the money goes
 #
 # Every option has a cash flow: month by month, item by item. Month 0 is what is spent before the first request is
-# answered. Here is distilling and self-hosting, in dollars: first the student is made, which is mostly the time of an
-# engineer; then its machines are rented, mostly idle at this volume, and somebody looks after them.
+# answered, and month 1 begins on the same day. Here is distilling and self-hosting, in dollars: first the student is
+# made, which is mostly the time of an engineer; then its machines are rented, mostly idle at this volume, and somebody
+# looks after them.
 
 # %%
-decision.options["self-host"].cash_flow().set_index("month_start").round().astype(int).head(5).T
+flow = decision.options["self-host"].cash_flow()
+flow.set_index("month_start", append=True).round().astype(int).head(5).T
 
 # %% [markdown]
 # ## 4. Ask "what if"
@@ -147,5 +191,12 @@ recommend(
 # | measure it, and decide again | [05 Measure and validate](05_measure_and_validate.ipynb) | under a minute |
 # | send only the hard requests on to the teacher | [06 Route](06_route.ipynb) | seconds |
 #
-# If you have a log of your requests, **go to 02 next**: one line is changed there, and the decision is about your own
-# traffic. If you have none, go to 01 and set the sliders to what you know.
+# If you have a log of your requests, **go to 02 next**. Three places there are yours, and each is marked: the path of
+# the log (with its columns, if they have names of their own), what you ask of the answers, and the models with what the
+# student is for. With the first alone the notebook runs, and the decision is about your volume and lengths, under
+# neutral statements; look at the other two before you believe it. If you have no log, go to 01 and set the sliders to
+# what you know.
+#
+# **If your student is to write answers** (replies, summaries), take the same way. 03 to 06 show it on labels, because
+# those train in seconds. 03 opens with what is different for texts: the task names no labels, the student is a small
+# language model, and *right* means judged right by people, whom a judge model can help. 02 ends with the steps.

@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -18,8 +19,10 @@
 # **What this answers:** at which volume, prompt length, price and quality does a small model of your own pay, and what
 # would change the verdict? Move the sliders; the verdict follows while you move, the rest when you let go.
 #
-# **How long it takes:** a few seconds to start. No key, no GPU, no network. What you move is remembered on this machine
-# (in your cache folder) until you press *Start over*; nothing else is written unless you press *Save*.
+# **How long it takes:** a few seconds to start. No key, no GPU, no network. In a notebook, what you move is remembered
+# on this machine (in your cache folder) until you press *Start over*; nothing else is written unless you press *Save*.
+# As a page of its own (`distillcalc dashboard`), what you move stands in the page's address instead: it survives a
+# reload, can be kept as a bookmark or sent to somebody, and a new page starts afresh.
 
 # %% [markdown]
 # ## Check-up
@@ -34,7 +37,8 @@ checkup()
 #
 # * **The verdict** stands on top, with the point at which it would tip over. It turns amber where the answer is unsure.
 # * **Every slider has a number box**: type a number there, also one beyond the slider's ends. Tab goes from box to box.
-# * **Start from** takes one of five kinds of traffic, or a scenario file of your own (notebook 02 writes one).
+# * **Start from** takes one of five kinds of traffic, or a scenario file of your own (notebook 02 writes one,
+#   `runs/02_your_traffic/mine.toml` beside the notebooks).
 # * **Pin as A** keeps what you see; whatever you move then is B, and the difference is told in dollars, milliseconds
 #   and quality.
 # * **Point at a number**, or reach it with Tab, to see where it comes from; amber where its price is older than 30
@@ -44,7 +48,7 @@ checkup()
 # %%
 from distillcalc.notebook.served import served_panel
 
-shown = served_panel("support-triage")  # or a scenario file of yours: served_panel("mine.toml")
+shown = served_panel("support-triage")  # or a file of yours: served_panel("runs/02_your_traffic/mine.toml")
 shown
 
 # %% [markdown]
@@ -70,7 +74,13 @@ shown
 #
 # *Save* writes a scenario file, which `distillcalc recommend scenario.toml` and `Scenario.load("scenario.toml")` read.
 # In the next cells you may add, `shown.scenario` is what the sliders stand for at that moment, and `shown.view` what is
-# shown of it: `recommend(shown.scenario)` gives the decision with everything behind it.
+# shown of it. The decision with everything behind it:
+#
+# ```python
+# from distillcalc import recommend
+#
+# recommend(shown.scenario)
+# ```
 
 # %% [markdown]
 # ## Where to go next
