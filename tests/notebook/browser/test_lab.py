@@ -46,7 +46,7 @@ def test_the_panel_moves_in_jupyterlab_and_nothing_flickers(shown: Shown) -> Non
     slider.scroll_into_view_if_needed()
     slider.focus()
     with sampled(shown.page, ".dc-verdict", ".dc-pic") as frames:
-        for _ in range(30):
+        for _ in range(60):
             shown.page.keyboard.press("ArrowLeft")
             shown.page.wait_for_timeout(30)
         expect(shown.verdict).to_contain_text("Call the big model")
@@ -82,7 +82,7 @@ def test_it_follows_jupyterlabs_dark_theme(shown: Shown) -> None:
 def test_a_dollar_begins_no_formula(lab: str, watched: Callable[..., Watched]) -> None:
     """JupyterLab typesets what stands between two dollars, and decisions are told in dollars."""
     one = watched(width=1280)
-    one.page.goto(f"{lab}lab/tree/00_start_here.ipynb")
+    one.page.goto(f"{lab}lab/workspaces/other/tree/00_start_here.ipynb")  # else it opens what the other page has open
     one.page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
     run_all(one.page)
     told = one.page.locator(".distillcalc-decision").first
