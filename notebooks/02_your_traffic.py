@@ -6,7 +6,6 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -305,27 +304,30 @@ for figure in ("ttft_p50_s", "ttft_p95_s", "output_tokens_per_s", "cache_min_pre
 # ```
 #
 # `tpot` is the time of each token after the first (the reciprocal of tokens a second), in milliseconds. If your log
-# holds the time of whole answers only, a straight line through times and answer lengths gives both: its slope is the
-# time of a token, and what is left of each request the time to the first. With times in milliseconds in a column `ms`,
-# answer lengths in `tokens_out` and an HTTP status in `http` (leave out the `WHERE` if there is none), and `log` as
-# section 1 made it, which is the first file where there are several:
+# holds the time of whole answers only, a straight line through times and answer lengths gives the time of a token: its
+# slope. The median time to the first token is what is left of a usual request. Its p95 is chosen so that the whole
+# answer's p95 is the one of your log, since the calculator adds a slow first token to a long answer. With times in
+# milliseconds in a column `ms`, answer lengths in `tokens_out`, and a status in `http`:
 #
 # ```python
-# good = f"FROM {log} WHERE http = 200"
-# slope = duckdb.sql(f"SELECT regr_slope(ms, tokens_out) {good}").fetchall()[0][0]
-# rest = duckdb.sql(f"SELECT quantile_cont(ms - {slope} * tokens_out, [0.5, 0.95]) {good}").fetchall()[0][0]
+# answered = f"(SELECT ms, tokens_out AS n FROM {log} WHERE http = 200)"
+# slope, p95, long = duckdb.sql(
+#     f"SELECT regr_slope(ms, n), quantile_cont(ms, 0.95), quantile_cont(n, 0.95) FROM {answered}"
+# ).fetchall()[0]
+# rest = duckdb.sql(f"SELECT median(ms - {slope} * (n - 1)) FROM {answered}").fetchall()[0][0]
 # MEASURED = {
 #     choices["teacher"]: {
-#         "ttft_p50_s": rest[0] / 1000,
-#         "ttft_p95_s": rest[1] / 1000,
+#         "ttft_p50_s": rest / 1000,
+#         "ttft_p95_s": max(p95 - slope * (long - 1), rest) / 1000,
 #         "tpot_p50_ms": slope,
 #         "tpot_p95_ms": slope,
 #     }
 # }
+# print(f"p95 of whole answers: {p95 / 1000:.2f} s")
 # ```
 #
-# What it comes to for a whole answer is printed below the decision (`e2e_p95_s`). It lies somewhat above the p95 of
-# `ms` itself, for it takes a slow first token and a long answer together.
+# What it comes to for a whole answer is printed below the decision (`e2e_p95_s`). **Compare it with your log's own p95:**
+# if it lies above, the calculator is too strict with your teacher, and its verdict on the `slo` should not be believed.
 
 # %%
 MEASURED = {}  # may stay empty
