@@ -326,8 +326,9 @@ for figure in ("ttft_p50_s", "ttft_p95_s", "output_tokens_per_s", "cache_min_pre
 # print(f"p95 of whole answers: {p95 / 1000:.2f} s")
 # ```
 #
-# What it comes to for a whole answer is printed below the decision (`e2e_p95_s`). **Compare it with the p95 of your log.**
-# If it lies above, the calculator is too strict with your teacher, and its verdict on the `slo` is not to be believed.
+# What it comes to for a whole answer is printed below the decision (`e2e_p95_s`). **Compare it with the p95 of your
+# log.** If it lies above, the calculator is too strict with your teacher, and its verdict on the `slo` is not to be
+# believed.
 
 # %%
 MEASURED = {}  # may stay empty
