@@ -329,6 +329,7 @@ def test_under_autocast_only_the_products_are_narrow() -> None:
 
 
 SPREAD = """
+import os
 import sys
 import torch
 from torch import distributed
@@ -354,7 +355,8 @@ torch.testing.assert_close(found[0], slopes[rank][0])
 for mine, true in zip(found[1:], expected[1:], strict=True):
     assert isinstance(mine, DTensor) and mine.placements == (Shard(0),)
     torch.testing.assert_close(mine.full_tensor(), true)
-distributed.destroy_process_group()
+distributed.barrier()
+os._exit(0)  # all holds; gloo's threads now and then abort a process that ends on a busy machine
 """
 
 

@@ -102,6 +102,7 @@ RUNS: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_every_technique_runs_from_recipe_to_table(place: Path, name: str) -> None:
     changed, students = RUNS[name]
