@@ -89,7 +89,7 @@ class RuleCheck:
     def verdict(self) -> str:
         """Whether what was computed agrees with the rule, as words after "it"."""
         if self.agrees and self.rule.recommends == "consider" and self.computed not in OWN_STUDENT:
-            return "agrees that it may pay within that range, and not yet at this volume"
+            return "agrees that it may pay within that range; here another option is recommended"
         return {True: "agrees", False: "disagrees", None: "leaves it open"}[self.agrees]
 
     def __str__(self) -> str:

@@ -57,7 +57,7 @@ def test_considering_is_told_from_doing() -> None:
     below = check(recommend(with_inputs(triage, {"requests_per_day": starts * 0.9})), "1k-to-100k")
     assert below.computed == "call-teacher"
     assert below.agrees is True
-    assert below.verdict == "agrees that it may pay within that range, and not yet at this volume"
+    assert below.verdict == "agrees that it may pay within that range; here another option is recommended"
 
 
 def test_below_1k_fails_for_long_prompts_that_training_makes_short() -> None:
